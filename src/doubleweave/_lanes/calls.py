@@ -1,0 +1,108 @@
+"""Calling a function elsewhere, on either lane: on a worker thread, with a time limit, in a copy of a context."""
+
+import asyncio
+import contextvars
+import queue
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+from doubleweave._lanes.workers import POOL
+from doubleweave.core.effects import InvokeExpired
+
+
+def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None) -> Any:
+    """Run `function()` on a worker thread named `name` and return its result.
+
+    Raises:
+        InvokeExpired: It took longer than `timeout` seconds. It may still run; its result is dropped.
+    """
+    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    job = POOL.submit(function, name, lambda value, error: outcome.put((value, error)))
+    try:
+        value, error = outcome.get(timeout=timeout)
+    except queue.Empty:
+        raise InvokeExpired from None
+    finally:
+        job.abandon()
+    if error is not None:
+        raise error
+    return value
+
+
+async def await_in_thread(function: Callable[[], Any], name: str, timeout: float | None) -> Any:
+    """Run `function()` on a worker thread named `name`, leaving the loop free, and return its result.
+
+    Raises:
+        InvokeExpired: It took longer than `timeout` seconds. It may still run; its result is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def deliver(value: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result((value, error))
+
+    def done(value: Any, error: BaseException | None) -> None:
+        if not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(deliver, value, error)
+            except RuntimeError:
+                # The loop was closed in between, so nobody waits any more.
+                return
+
+    job = POOL.submit(function, name, done)
+    try:
+        value, error = await await_within(future, timeout)
+    finally:
+        job.abandon()
+    if error is not None:
+        raise error
+    return value
+
+
+async def await_within(awaitable: Awaitable[Any], timeout: float | None) -> Any:
+    """Await something and return its result.
+
+    Raises:
+        InvokeExpired: It took longer than `timeout` seconds and was cancelled. A `TimeoutError` of its own passes unchanged.
+    """
+    if timeout is None:
+        return await awaitable
+    try:
+        async with asyncio.timeout(timeout) as timer:
+            value = await awaitable
+    except TimeoutError as error:
+        if timer.expired():
+            raise InvokeExpired from error
+        raise
+    if timer.expired():
+        # It swallowed the cancellation; what it returned came too late all the same.
+        raise InvokeExpired
+    return value
+
+
+class InContext:
+    """Await a coroutine in a context of its own, without a task of its own."""
+
+    __slots__ = ("_context", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+        self._coroutine = coroutine
+        self._context = context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coroutine = self._context.run, self._coroutine
+        try:
+            pending = run(coroutine.send, None)
+            while True:
+                try:
+                    sent = yield pending
+                except GeneratorExit:
+                    run(coroutine.close)
+                    raise
+                except BaseException as error:
+                    pending = run(coroutine.throw, error)
+                else:
+                    pending = run(coroutine.send, sent)
+        except StopIteration as stop:
+            return stop.value

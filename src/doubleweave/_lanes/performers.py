@@ -1,0 +1,233 @@
+"""Performing the effects of a run: the twins that the lanes differ in.
+
+Both have the same methods. `perform` does one effect and gives its outcome. `start` begins one among several and `next` waits
+for whichever ends first. `drop` gives up on what a fiber waits for, `close` on everything.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import inspect
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import count
+from typing import Any
+
+from doubleweave._lanes.calls import InContext, await_in_thread, await_within, call_in_thread
+from doubleweave._lanes.loops import BackgroundLoop, Ticket
+from doubleweave._lanes.streams import AsyncStream, SyncStream
+from doubleweave._lanes.workers import POOL, Job, outcome_of
+from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause
+from doubleweave.core.fibers import Fiber
+from doubleweave.models.tools import _is_async_callable
+
+Outcome = tuple[Any, BaseException | None]
+
+
+class AsyncPerformer:
+    """Performs effects on the running event loop; whatever may block goes to a worker thread."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Fiber, asyncio.Task[None]] = {}
+        self._dropped: list[asyncio.Task[None]] = []
+        self._outcomes: deque[tuple[Fiber, Any, BaseException | None]] = deque()
+        self._arrival: asyncio.Event | None = None
+        self._streams: list[AsyncStream] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether an effect that was started has not been reported by `next`."""
+        return bool(self._tasks)
+
+    async def perform(self, effect: Any) -> Any:
+        """Perform one effect; raise what it raises."""
+        kind = type(effect)
+        if kind is CallTool:
+            tool = effect.tool
+            return await InContext(tool._call_fn_async(effect.argument), effect.context.copy())
+        if kind is Invoke:
+            return await self._invoke(effect)
+        if kind is NextChunk:
+            return await effect.stream.next()
+        if kind is OpenStream:
+            stream = AsyncStream(effect)
+            self._streams.append(stream)
+            return stream
+        if kind is Pause:
+            return await asyncio.sleep(effect.seconds)
+        raise TypeError(f"no lane knows the effect {effect!r}")
+
+    def start(self, fiber: Fiber, effect: Any) -> None:
+        """Begin an effect of a fiber as a task of its own."""
+        self._arrival = self._arrival or asyncio.Event()
+        self._tasks[fiber] = asyncio.get_running_loop().create_task(self._report(fiber, effect))
+
+    async def next(self) -> tuple[Fiber, Any, BaseException | None]:
+        """Wait for the first started effect that ends; return its fiber, value and error."""
+        while not self._outcomes:
+            assert self._arrival is not None
+            self._arrival.clear()
+            await self._arrival.wait()
+        fiber, value, error = self._outcomes.popleft()
+        self._tasks.pop(fiber, None)
+        return fiber, value, error
+
+    def drop(self, fiber: Fiber) -> None:
+        """Cancel what a fiber waits for; `close` waits for it to end."""
+        task = self._tasks.pop(fiber, None)
+        if task is not None:
+            task.cancel()
+            self._dropped.append(task)
+
+    async def close(self) -> None:
+        """Cancel everything that still runs and wait until it has ended."""
+        tasks = [*self._tasks.values(), *self._dropped, *(stream.task for stream in self._streams)]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _report(self, fiber: Fiber, effect: Any) -> None:
+        value, error = None, None
+        try:
+            value = await self.perform(effect)
+        except BaseException as raised:
+            error = raised
+        self._outcomes.append((fiber, value, error))
+        assert self._arrival is not None
+        self._arrival.set()
+
+    async def _invoke(self, effect: Invoke) -> Any:
+        context = effect.context.copy()
+        call = partial(context.run, effect.function, *effect.arguments)
+        if _is_async_callable(effect.function):
+            value = call()
+        else:
+            value = await await_in_thread(call, effect.thread_name, effect.timeout)
+        if inspect.isawaitable(value):
+            return await InContext(await_within(value, effect.timeout), context)
+        return value
+
+
+class SyncPerformer:
+    """Performs effects on the caller's thread where one runs at a time, on worker threads where several do.
+
+    Coroutines run on one background event loop, started at the first and closed with the run.
+    """
+
+    def __init__(self) -> None:
+        self._loop: BackgroundLoop | None = None
+        self._work: dict[Fiber, Job | Ticket | None] = {}
+        self._outcomes: queue.SimpleQueue[tuple[Fiber, Any, BaseException | None]] = queue.SimpleQueue()
+        self._alarms: list[tuple[float, int, Fiber]] = []
+        self._counter = count()
+        self._streams: list[SyncStream] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether an effect that was started has not been reported by `next`."""
+        return bool(self._work)
+
+    def perform(self, effect: Any) -> Any:
+        """Perform one effect; raise what it raises."""
+        kind = type(effect)
+        if kind is CallTool:
+            tool = effect.tool
+            if tool.is_async:
+                return self._await(partial(tool._call_fn_async, effect.argument), effect.context.copy())
+            return effect.context.copy().run(tool._call_fn, effect.argument)
+        if kind is Invoke:
+            return self._invoke(effect)
+        if kind is NextChunk:
+            return effect.stream.next()
+        if kind is OpenStream:
+            stream = SyncStream(effect, self._background())
+            self._streams.append(stream)
+            return stream
+        if kind is Pause:
+            time.sleep(effect.seconds)
+            return None
+        raise TypeError(f"no lane knows the effect {effect!r}")
+
+    def start(self, fiber: Fiber, effect: Any) -> None:
+        """Begin an effect of a fiber beside the others; what wants the caller's thread is done at once."""
+        kind = type(effect)
+        done = partial(self._deliver, fiber)
+        self._work[fiber] = None
+        if kind is CallTool and effect.tool.is_async:
+            make = partial(effect.tool._call_fn_async, effect.argument)
+            self._work[fiber] = self._background().submit(make, effect.context.copy(), done)
+        elif kind is CallTool:
+            call = partial(effect.context.copy().run, effect.tool._call_fn, effect.argument)
+            self._work[fiber] = POOL.submit(call, effect.tool.thread_name, done)
+        elif kind is NextChunk:
+            effect.stream.expect(done)
+        elif kind is Pause:
+            heapq.heappush(self._alarms, (time.monotonic() + effect.seconds, next(self._counter), fiber))
+        elif kind is Invoke and (effect.timeout is not None or not effect.on_caller):
+            self._work[fiber] = POOL.submit(partial(self._invoke, effect), effect.thread_name, done)
+        else:
+            done(*outcome_of(partial(self.perform, effect)))
+
+    def next(self) -> tuple[Fiber, Any, BaseException | None]:
+        """Wait for the first started effect that ends; return its fiber, value and error."""
+        while True:
+            timeout = self._alarms[0][0] - time.monotonic() if self._alarms else None
+            if timeout is not None and timeout <= 0:
+                fiber, value, error = heapq.heappop(self._alarms)[2], None, None
+            else:
+                try:
+                    fiber, value, error = self._outcomes.get(timeout=timeout)
+                except queue.Empty:
+                    continue
+            if self._work.pop(fiber, self) is not self:
+                return fiber, value, error
+
+    def drop(self, fiber: Fiber) -> None:
+        """Give up on what a fiber waits for: a coroutine is cancelled, a thread is left alone and its outcome dropped."""
+        work = self._work.pop(fiber, None)
+        if isinstance(work, Job):
+            work.abandon()
+        elif isinstance(work, Ticket):
+            work.cancel()
+
+    def close(self) -> None:
+        """Give up on everything that still runs, and close the background loop."""
+        for fiber in list(self._work):
+            self.drop(fiber)
+        if self._loop is not None:
+            self._loop.close()
+
+    def _deliver(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
+        self._outcomes.put((fiber, value, error))
+
+    def _invoke(self, effect: Invoke) -> Any:
+        context = effect.context.copy()
+        call = partial(context.run, effect.function, *effect.arguments)
+        if effect.timeout is None or _is_async_callable(effect.function):
+            value = call()
+        else:
+            value = call_in_thread(call, effect.thread_name, effect.timeout)
+        if inspect.isawaitable(value):
+            return self._await(partial(await_within, value, effect.timeout), context)
+        return value
+
+    def _await(self, make: Callable[[], Coroutine[Any, Any, Any]], context: contextvars.Context) -> Any:
+        outcome: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        ticket = self._background().submit(make, context, lambda value, error: outcome.put((value, error)))
+        try:
+            value, error = outcome.get()
+        except BaseException:
+            ticket.cancel()
+            raise
+        if error is not None:
+            raise error
+        return value
+
+    def _background(self) -> BackgroundLoop:
+        if self._loop is None:
+            self._loop = BackgroundLoop()
+        return self._loop

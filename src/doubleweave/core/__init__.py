@@ -1,0 +1,1 @@
+"""Everything that decides. No await, no thread, no clock, no random numbers, no input or output."""

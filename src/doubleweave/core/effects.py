@@ -1,0 +1,114 @@
+"""What a run asks of the lane that drives it.
+
+A run, and each of its steps, is a plain generator (a *life*): it decides, yields one of the effects below when something
+has to be called or waited for, and is sent the outcome, or has the error thrown in. So every decision is written once,
+and a lane only performs effects.
+"""
+
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Life: TypeAlias = Generator[Any, Any, T]
+"""A generator that yields effects and returns a `T`."""
+
+
+class CallTool:
+    """Call a tool with its validated input; the outcome is what its function returned."""
+
+    __slots__ = ("argument", "context", "tool")
+
+    def __init__(self, tool: Any, argument: Any, context: Context) -> None:
+        self.tool = tool
+        self.argument = argument
+        self.context = context
+
+
+class Invoke:
+    """Call a function of the user's, plain or awaitable; the outcome is its result.
+
+    Args:
+        function, arguments: What to call.
+        context: The context variables of the run; the call sees a copy of them.
+        thread_name: The name that a worker thread bears meanwhile.
+        timeout: Seconds to wait before `InvokeExpired` is the outcome; None for no limit.
+        on_caller: A plain function wants the thread that drives the run, where the lane's threads may block.
+    """
+
+    __slots__ = ("arguments", "context", "function", "on_caller", "thread_name", "timeout")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        context: Context,
+        thread_name: str,
+        timeout: float | None = None,
+        on_caller: bool = True,
+    ) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.context = context
+        self.thread_name = thread_name
+        self.timeout = timeout
+        self.on_caller = on_caller
+
+
+class InvokeExpired(Exception):
+    """The time limit of an `Invoke` is over; what was called may still run and its result will be dropped."""
+
+
+class Pause:
+    """Wait for a number of seconds greater than zero."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class OpenStream:
+    """Start a streaming tool; the outcome is a stream to be read with `NextChunk`."""
+
+    __slots__ = ("context", "inputs", "tool")
+
+    def __init__(self, tool: Any, inputs: dict[str, Any], context: Context) -> None:
+        self.tool = tool
+        self.inputs = inputs
+        self.context = context
+
+
+class NextChunk:
+    """Wait for the next chunk of a stream; the outcome is the chunk, or None at the end."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+
+class Fork:
+    """Start another life beside the present one; the outcome is its `Fiber`, at once."""
+
+    __slots__ = ("life", "tag")
+
+    def __init__(self, life: Life[Any], tag: int) -> None:
+        self.life = life
+        self.tag = tag
+
+
+class Join:
+    """Wait until one of the forked lives has ended; the outcome is `(tag, value, error)`."""
+
+    __slots__ = ()
+
+
+JOIN = Join()
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the `StopIteration` that Python has wrapped because a coroutine cannot let it out, else `error` itself."""
+    cause = error.__cause__
+    return cause if type(error) is RuntimeError and isinstance(cause, StopIteration) else error

@@ -1,0 +1,71 @@
+"""The life of one run, from the lookup of its flow to its result."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from doubleweave.core.composition import validate_composition
+from doubleweave.core.draft import text_of
+from doubleweave.core.effects import Life
+from doubleweave.core.overlap import side_by_side
+from doubleweave.core.run import Request, Run
+from doubleweave.core.schedule import one_at_a_time
+from doubleweave.core.setup import Setup
+from doubleweave.errors import FlowStatusError, SchemaValidationError
+from doubleweave.models.flows import FlowStatus
+from doubleweave.models.records import ExecutionResult
+from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX, flow_output_step_index
+
+
+def life_of_run(setup: Setup, request: Request) -> Life[ExecutionResult]:
+    """Run a flow and return its result; a failed step makes a failed result.
+
+    Raises before any hook: `FlowNotFoundError`, `FlowStatusError`, `FlowCompositionError`, `DAGDefinitionError`.
+    Whatever is raised later leaves the run after `on_flow_end` has been told the partial result.
+    """
+    run = _enter(setup, request)
+    run.begin()
+    try:
+        success, tool_steps = yield from _course(run)
+    except BaseException:
+        if not run.ended:
+            run.end(success=False)
+        raise
+    return run.end(success=success, tool_steps=tool_steps)
+
+
+def _enter(setup: Setup, request: Request) -> Run:
+    flow = setup.registry.get_flow(request.flow_name, version=request.version)
+    if flow.status is not FlowStatus.ACTIVE and not request.force:
+        raise FlowStatusError(flow.name, FlowStatus(flow.status).value)
+    if not request.composition_checked:
+        validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
+    return Run(setup, request, flow, setup.plan_for(flow), life_of_run)
+
+
+def _course(run: Run) -> Life[tuple[bool, int | None]]:
+    """Check the input, run the steps, check the context; return the verdict and the number of tool steps."""
+    flow = run.flow
+    if not _holds(run, flow.input_schema, run.initial_input, "flow_input", FLOW_INPUT_STEP_INDEX):
+        return False, 0
+    overlaps = run.plan.is_dag and run.policies.max_step_concurrency > 1
+    success = yield from (side_by_side(run) if overlaps else one_at_a_time(run))
+    if not success:
+        return False, None
+    tool_steps = len(run.log)
+    last = flow_output_step_index(flow)
+    success = _holds(run, flow.output_schema, run.context, "flow_output", last) and _holds(
+        run, flow.context_schema, run.context, "flow_context", last
+    )
+    return success, tool_steps
+
+
+def _holds(run: Run, schema: type[BaseModel] | None, payload: dict[str, Any], word: str, index: int) -> bool:
+    if schema is None:
+        return True
+    try:
+        schema.model_validate(payload)
+    except Exception as error:
+        run.reject(index, dict(payload), SchemaValidationError(run.flow.name, index, text_of(error), context=word))
+        return False
+    return True

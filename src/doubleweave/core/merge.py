@@ -1,0 +1,72 @@
+"""How a step's outputs reach the context of the run."""
+
+import logging
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from doubleweave.errors import ContextKeyCollisionError, OutputMappingError
+
+
+def apply_output_mapping(
+    outputs: dict[str, Any], output_mapping: Mapping[str, str] | None, *, tool_name: str, step_index: int
+) -> dict[str, Any]:
+    """Return the outputs under the names that the context gives them.
+
+    Without a mapping the same dict comes back, to be treated as read-only. With `{context_key: output_key}` only the listed
+    keys do.
+
+    Raises:
+        OutputMappingError: The mapping names an output that the tool did not produce.
+    """
+    if output_mapping is None:
+        return outputs
+    try:
+        return {key: outputs[source] for key, source in output_mapping.items()}
+    except KeyError as error:
+        raise OutputMappingError(tool_name, step_index, error.args[0], sorted(outputs)) from None
+
+
+def merge_step_outputs(
+    context: MutableMapping[str, Any],
+    outputs: dict[str, Any],
+    *,
+    policy: str,
+    flow_name: str,
+    step_index: int,
+    step_name: str,
+    logger: logging.Logger,
+    output_mapping: Mapping[str, str] | None = None,
+) -> None:
+    """Merge outputs into `context`, treating keys that it already has by `policy`.
+
+    `"warn"` overwrites and logs a warning a key, `"overwrite"` overwrites and logs a debug line a key, `"error"` raises and
+    leaves the context as it was.
+
+    Raises:
+        ContextKeyCollisionError: A key exists and the policy is `"error"`.
+        OutputMappingError: The mapping names an output that the tool did not produce.
+    """
+    projected = apply_output_mapping(outputs, output_mapping, tool_name=step_name, step_index=step_index)
+    if not projected.keys().isdisjoint(context):
+        _report_collisions(context, projected, policy, flow_name, step_index, step_name, logger)
+    context.update(projected)
+
+
+def _report_collisions(
+    context: Mapping[str, Any],
+    projected: dict[str, Any],
+    policy: str,
+    flow_name: str,
+    step_index: int,
+    step_name: str,
+    logger: logging.Logger,
+) -> None:
+    keys = [key for key in projected if key in context]
+    if policy == "error":
+        raise ContextKeyCollisionError(flow_name, step_index, step_name, keys)
+    level = logging.DEBUG if policy == "overwrite" else logging.WARNING
+    if logger.isEnabledFor(level):
+        for key in keys:
+            logger.log(
+                level, "Flow '%s' step %d '%s': context key %r overwritten", flow_name, step_index, step_name, key
+            )

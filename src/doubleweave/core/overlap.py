@@ -1,0 +1,274 @@
+"""DAG runs whose steps overlap: each step starts as soon as nothing that still runs can affect it."""
+
+from heapq import heappop, heappush
+from typing import Any
+
+from doubleweave.core.effects import JOIN, Fork, Life
+from doubleweave.core.fibers import Fiber
+from doubleweave.core.forecast import Forecast, make_forecast
+from doubleweave.core.plan import PlannedStep
+from doubleweave.core.run import Run
+from doubleweave.core.schedule import (
+    add_outputs,
+    as_failure,
+    deactivate_others,
+    is_skipped,
+    merge,
+    project,
+    reanchored,
+    select_target,
+    skipped_record,
+)
+from doubleweave.core.step import SubFlowCancelled, life_of_step
+from doubleweave.errors import OutputMappingError, PredicateSyntaxError
+from doubleweave.models.records import StepRecord
+
+
+def side_by_side(run: Run) -> Life[bool]:
+    """Run the steps of a DAG up to `max_step_concurrency` at once; return whether all of them succeeded.
+
+    Records, context and result are those of one step at a time in flat order. After a failed record no later step is
+    started and those that run are waited for; after a raised error those that run are abandoned, except the ones before
+    it in flat order, whose own error would come first.
+    """
+    board = _Board(run)
+    running: dict[int, Fiber] = {}
+    try:
+        while True:
+            while len(running) < run.policies.max_step_concurrency and (step := board.next_step()) is not None:
+                running[step.index] = yield Fork(life_of_step(run, step, board.view_for(step)), step.index)
+            if not running:
+                return board.verdict()
+            index, record, error = yield JOIN
+            del running[index]
+            if error is None:
+                run.step_ended(record)
+                board.finished(index, record)
+            else:
+                board.raised(index, error)
+                for later in [other for other in running if other > index]:
+                    running.pop(later).close()
+    finally:
+        for fiber in running.values():
+            fiber.close()
+
+
+class _Board:
+    """Which steps are ready, which are done, and how far the log has come.
+
+    A step is *finished* when its record is there, *settled* when its branch is chosen as well, and *committed* when it and
+    every step before it in flat order are in the log.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._plan = run.plan
+        self._steps = run.plan.steps
+        self._forecast = _forecast_of(run)
+        self._records: list[StepRecord | None] = [None] * len(self._steps)
+        self._projected: list[dict[str, Any]] = [{}] * len(self._steps)
+        self._errors: dict[int, BaseException] = {}
+        self._branch_errors: dict[int, PredicateSyntaxError] = {}
+        self._settled: set[int] = set()
+        self._undecided: set[int] = set()
+        self._missing = [len(step.depends_on) for step in self._steps]
+        self._unread = [len(look.writers) + (look.levels > 0) for look in self._forecast.outlooks]
+        self._ready: list[int] = []
+        self._arrived: list[dict[str, Any]] = [{} for _ in self._plan.levels]
+        self._level_outputs: dict[str, Any] = {}
+        self._merged_levels = 0
+        self._checked_levels = 0
+        self._committed = 0
+        self._failed = False
+        self._cancelled: tuple[int, bool, bool] | None = None
+        # Steps from this flat index on are not started any more.
+        self._stop = len(self._steps)
+        for index, missing in enumerate(self._missing):
+            if not missing and not self._unread[index]:
+                heappush(self._ready, index)
+
+    def next_step(self) -> PlannedStep | None:
+        """Return the first step in flat order that can start now."""
+        while self._ready:
+            step = self._steps[heappop(self._ready)]
+            if step.index < self._stop and self._may_enter(step.level):
+                return step
+        return None
+
+    def view_for(self, step: PlannedStep) -> dict[str, Any]:
+        """Return the context that a step sees: all of it, or the keys it can read when levels before it are still open."""
+        reads = self._forecast.outlooks[step.index].reads
+        if reads is None or self._merged_levels >= step.level:
+            return self._run.context
+        return self._values(reads, step.level)
+
+    def finished(self, index: int, record: StepRecord) -> None:
+        """Take note of a step's record."""
+        self._records[index] = record
+        step = self._steps[index]
+        if not record.success:
+            self._stop = min(self._stop, index)
+        else:
+            try:
+                self._projected[index] = project(step, record)
+            except OutputMappingError as error:
+                self.raised(index, error)
+                return
+            self._arrived[step.level].update(self._projected[index])
+            if step.branches:
+                self._undecided.add(index)
+            else:
+                self._settle(index)
+            self._release(self._forecast.readers.get(index, ()))
+        self._advance()
+
+    def raised(self, index: int, error: BaseException) -> None:
+        """Take note of an error that leaves the run, unless one before it in flat order does."""
+        self._errors[index] = error
+        self._stop = min(self._stop, index)
+        self._advance()
+
+    def verdict(self) -> bool:
+        """Say how a run ended in which nothing runs and nothing can start; raise what it ended with."""
+        if self._failed:
+            return False
+        index = self._committed
+        error = self._errors.get(index)
+        if error is not None:
+            record = self._records[index]
+            if record is not None:
+                self._run.log.append(record)
+            if isinstance(error, SubFlowCancelled):
+                raise reanchored(self._run, self._steps[index], error) from error.error
+            raise error
+        if self._cancelled is not None:
+            raise self._run.cancelled(*self._cancelled)
+        if index < len(self._steps):
+            raise RuntimeError(f"flow '{self._run.flow.name}': step {index} was never reached")
+        return True
+
+    def _may_enter(self, level: int) -> bool:
+        """Check for cancellation before the first step of a level; every level before it has been entered."""
+        if level < self._checked_levels or not self._run.cancellable:
+            return True
+        first = self._plan.levels[level].first
+        expired, requested = self._run.cancellation()
+        if expired or requested:
+            self._cancelled = (first, expired, requested)
+            self._stop = min(self._stop, first)
+            return False
+        self._checked_levels = level + 1
+        return True
+
+    def _settle(self, index: int) -> None:
+        """Let the dependents of a step know that it is done; whole chains of skipped steps are done at once."""
+        settled = [index]
+        while settled:
+            current = settled.pop()
+            self._settled.add(current)
+            for dependent in self._steps[current].dependents.values():
+                self._missing[dependent] -= 1
+                if self._missing[dependent]:
+                    continue
+                step = self._steps[dependent]
+                if is_skipped(self._run, step):
+                    self._records[dependent] = skipped_record(self._run, step)
+                    settled.append(dependent)
+                    self._release(self._forecast.readers.get(dependent, ()))
+                elif not self._unread[dependent]:
+                    heappush(self._ready, dependent)
+
+    def _release(self, readers: Any) -> None:
+        for index in readers:
+            self._unread[index] -= 1
+            if not self._unread[index] and not self._missing[index] and self._records[index] is None:
+                heappush(self._ready, index)
+
+    def _advance(self) -> None:
+        """Choose the branches that can be chosen and commit what is complete, in flat order, until neither moves on."""
+        moved = True
+        while moved and not self._failed:
+            before = (self._committed, len(self._undecided))
+            for index in sorted(self._undecided):
+                self._try_branch(index)
+            while self._commit_next():
+                pass
+            moved = before != (self._committed, len(self._undecided))
+
+    def _try_branch(self, index: int) -> None:
+        step, own = self._steps[index], self._projected[index]
+        names = self._forecast.outlooks[index].names
+        foreign = [name for name in names if name not in own]
+        if not all(self._is_final(*names[name]) for name in foreign):
+            return
+        self._undecided.discard(index)
+        view = {**self._values(foreign, step.level), **self._sibling_values(foreign, index), **own}
+        try:
+            deactivate_others(self._run, step, select_target(step, view))
+        except PredicateSyntaxError as error:
+            self._branch_errors[index] = error
+            self._stop = min(self._stop, index)
+            return
+        self._settle(index)
+
+    def _is_final(self, writers: frozenset[int], levels: int) -> bool:
+        return self._merged_levels >= levels and all(self._records[index] is not None for index in writers)
+
+    def _values(self, keys: Any, level: int) -> dict[str, Any]:
+        """Return what the levels before `level` have for some keys, merged or not."""
+        values: dict[str, Any] = {}
+        for key in keys:
+            for number in range(level - 1, self._merged_levels - 1, -1):
+                if key in self._arrived[number]:
+                    values[key] = self._arrived[number][key]
+                    break
+            else:
+                if key in self._run.context:
+                    values[key] = self._run.context[key]
+        return values
+
+    def _sibling_values(self, keys: list[str], index: int) -> dict[str, Any]:
+        first = self._plan.levels[self._steps[index].level].first
+        siblings = self._projected[first:index]
+        return {key: outputs[key] for outputs in siblings for key in keys if key in outputs}
+
+    def _commit_next(self) -> bool:
+        """Take the next step in flat order into the log, if it is done; return whether it was and the run goes on."""
+        index = self._committed
+        if self._failed or index >= len(self._steps) or index in self._errors or index in self._undecided:
+            return False
+        record = self._records[index]
+        if record is None:
+            return False
+        step = self._steps[index]
+        # Nothing of a level was started when all of it is skipped, so it may still have to be entered here.
+        if (self._cancelled is not None and index >= self._cancelled[0]) or not self._may_enter(step.level):
+            return False
+        if record.success:
+            record = add_outputs(self._run, step, record, self._projected[index], self._level_outputs)
+            if record.success and index in self._branch_errors:
+                record = as_failure(record, self._branch_errors[index])
+        self._run.log.append(record)
+        self._committed += 1
+        if not record.success:
+            self._failed = True
+            self._stop = min(self._stop, index)
+            return False
+        if step is self._plan.levels[step.level].steps[-1]:
+            self._merge_level(step.level)
+        return True
+
+    def _merge_level(self, number: int) -> None:
+        merge(self._run, self._plan.levels[number], self._level_outputs)
+        self._level_outputs = {}
+        self._arrived[number] = {}
+        self._merged_levels = number + 1
+        self._release(self._forecast.waiting_for_level.get(self._merged_levels, ()))
+
+
+def _forecast_of(run: Run) -> Forecast:
+    plan = run.plan
+    if plan.schedule is None:
+        plan.schedule = make_forecast(plan, run.setup.tools)
+    forecast: Forecast = plan.schedule
+    return forecast

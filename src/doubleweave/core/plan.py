@@ -1,0 +1,137 @@
+"""A flow compiled for running: flat indices, levels, resolvers. Made once and used until the flow changes."""
+
+from typing import Any
+
+from doubleweave.core.mapping import Resolver, compile_mapping
+from doubleweave.models.flows import AnyFlow, DAGFlow
+from doubleweave.models.steps import DAGFlowStep, FlowStep, RetryPolicy, fallback_tool
+from doubleweave.models.topology import dag_levels, validate_dag_topology
+
+
+class PlannedStep:
+    """One step with everything about it that does not change from run to run.
+
+    `index` counts steps in level order and is the record's `step_index`; `depends_on` and `dependents` hold such indices.
+    """
+
+    __slots__ = (
+        "branches",
+        "candidates",
+        "default_next",
+        "dependents",
+        "depends_on",
+        "fallback",
+        "flow_name",
+        "has_contracts",
+        "index",
+        "is_capability",
+        "level",
+        "model",
+        "name",
+        "output_mapping",
+        "resolve",
+        "retry",
+        "skips_errors",
+        "step_id",
+    )
+
+    def __init__(self, model: FlowStep, index: int, level: int) -> None:
+        self.model = model
+        self.index = index
+        self.level = level
+        self.name: str = model.display_name
+        self.flow_name = model.flow_name
+        self.resolve: Resolver = compile_mapping(model.input_mapping)
+        self.output_mapping = model.output_mapping
+        self.retry: RetryPolicy | None = model.retry
+        self.fallback = fallback_tool(model.on_error)
+        self.skips_errors = model.on_error == "skip"
+        self.candidates = model.decision_candidates
+        self.has_contracts = model.input_contract is not None or model.output_contract is not None
+        self.step_id: str | None = None
+        self.is_capability = False
+        self.branches: list[Any] = []
+        self.default_next: str | None = None
+        self.depends_on: tuple[int, ...] = ()
+        self.dependents: dict[str, int] = {}
+        if isinstance(model, DAGFlowStep):
+            self.step_id = model.step_id
+            self.is_capability = model.step_type == "capability"
+            self.branches = model.branches
+            self.default_next = model.default_next
+
+
+class Level:
+    """Steps that do not depend on each other. A linear flow has one step a level."""
+
+    __slots__ = ("first", "merge_index", "merge_name", "steps")
+
+    def __init__(self, steps: tuple[PlannedStep, ...], merge_index: int, merge_name: str) -> None:
+        self.steps = steps
+        self.first = steps[0].index
+        self.merge_index = merge_index
+        self.merge_name = merge_name
+
+
+class Plan:
+    """The compiled form of one flow object."""
+
+    __slots__ = ("_frozen", "composed", "is_dag", "levels", "schedule", "steps")
+
+    def __init__(self, flow: AnyFlow) -> None:
+        self.is_dag = isinstance(flow, DAGFlow)
+        self.levels = _dag_levels(flow) if isinstance(flow, DAGFlow) else _linear_levels(flow)
+        self.steps = [step for level in self.levels for step in level.steps]
+        self.composed = any(step.flow_name is not None for step in self.steps)
+        # What may start when, worked out on first use by a run whose steps overlap.
+        self.schedule: Any = None
+        self._frozen = _freeze(flow)
+
+    def fits(self, flow: AnyFlow) -> bool:
+        """Say whether the flow still is as it was when this plan was made; flows and steps can be changed in place."""
+        return self._frozen == _freeze(flow)
+
+
+def make_plan(flow: AnyFlow) -> Plan:
+    """Compile a flow.
+
+    Raises:
+        DAGDefinitionError: The flow's topology is not valid.
+    """
+    if isinstance(flow, DAGFlow):
+        validate_dag_topology(flow)
+    return Plan(flow)
+
+
+def _linear_levels(flow: AnyFlow) -> list[Level]:
+    steps = [PlannedStep(model, index, index) for index, model in enumerate(flow.steps)]
+    return [Level((step,), step.index, step.name) for step in steps]
+
+
+def _dag_levels(flow: DAGFlow) -> list[Level]:
+    levels: list[Level] = []
+    by_id: dict[str, PlannedStep] = {}
+    for number, models in enumerate(dag_levels(flow)):
+        start = len(by_id)
+        steps = tuple(PlannedStep(model, start + offset, number) for offset, model in enumerate(models))
+        by_id.update({model.step_id: step for model, step in zip(models, steps, strict=True)})
+        levels.append(Level(steps, number, f"DAG level {number}"))
+    for model in flow.steps:
+        step = by_id[model.step_id]
+        step.depends_on = tuple(by_id[name].index for name in dict.fromkeys(model.depends_on))
+        for name in model.depends_on:
+            by_id[name].dependents[model.step_id] = step.index
+    return levels
+
+
+def _freeze(flow: AnyFlow) -> list[Any]:
+    return [_state_of(step) for step in flow.steps]
+
+
+def _state_of(step: FlowStep) -> dict[str, Any]:
+    state = dict(step.__dict__)
+    for field in ("input_mapping", "output_mapping", "decision_candidates", "depends_on", "branches"):
+        value = state.get(field)
+        if value:
+            state[field] = value.copy()
+    return state

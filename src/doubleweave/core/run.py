@@ -1,0 +1,240 @@
+"""One run: its identity, its state, and the one way in which it ends."""
+
+import logging
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+from doubleweave.core.hooks import Hooks, call_hooks
+from doubleweave.core.plan import Plan, PlannedStep
+from doubleweave.core.scope import CURRENT_SCOPE, Scope
+from doubleweave.core.setup import Setup, logger
+from doubleweave.errors import FlowCancelledError, SchemaValidationError
+from doubleweave.models.cancellation import CancellationToken
+from doubleweave.models.cost import CostReport, compute_cost_report
+from doubleweave.models.flows import AnyFlow
+from doubleweave.models.hooks import FlowEndContext, FlowStartContext, StepEndContext, StepStartContext
+from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.records import ExecutionResult, StepRecord, trusted_step_record
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks for: a flow, its input, and the terms of the run."""
+
+    flow_name: str
+    initial_input: dict[str, Any]
+    version: str | None = None
+    force: bool = False
+    deadline: float | None = None
+    cancel_token: CancellationToken | None = None
+    scope: Scope = field(default_factory=Scope)
+    composition_checked: bool = False
+
+
+class Run:
+    """The state of one run. Only the driver of the run touches it; what it hands out are copies or values."""
+
+    __slots__ = (
+        "_flow_started_at",
+        "_perf_start",
+        "call_context",
+        "cancel_token",
+        "cancellable",
+        "context",
+        "deactivated",
+        "deadline",
+        "decisions",
+        "ended",
+        "flow",
+        "hooks",
+        "initial_input",
+        "life_of_run",
+        "log",
+        "logs_steps",
+        "now",
+        "perf_counter",
+        "plan",
+        "policies",
+        "scope",
+        "setup",
+        "trace_id",
+    )
+
+    def __init__(
+        self, setup: Setup, request: Request, flow: AnyFlow, plan: Plan, life_of_run: Callable[..., Any]
+    ) -> None:
+        self.setup = setup
+        # Handed in, because a step that is a sub-flow needs it and stands below it.
+        self.life_of_run = life_of_run
+        self.policies = setup.policies
+        self.flow = flow
+        self.plan = plan
+        self.scope = request.scope
+        self.initial_input = request.initial_input
+        self.deadline = request.deadline
+        self.cancel_token = request.cancel_token
+        self.cancellable = request.deadline is not None or request.cancel_token is not None
+        self.context: dict[str, Any] = {**request.initial_input, **request.scope.dynamic_params}
+        self.log: list[StepRecord] = []
+        self.deactivated: set[int] = set()
+        self.decisions = 0
+        self.ended = False
+        self.hooks = Hooks((*setup.middleware, *request.scope.middleware))
+        self.logs_steps = logger.isEnabledFor(logging.INFO)
+        self.call_context = copy_context()
+        self.call_context.run(CURRENT_SCOPE.set, request.scope)
+        self.now = setup.clock.now
+        self.perf_counter = setup.clock.perf_counter
+        self.trace_id = setup.clock.new_trace_id()
+        self._flow_started_at = self.now()
+        self._perf_start = self.perf_counter()
+
+    def begin(self) -> None:
+        """Say that the run has begun, in the log and to the hooks."""
+        flow = self.flow
+        logger.info("Flow '%s' START | version=%s | trace_id=%s", flow.name, flow.version, self.trace_id)
+        if self.hooks.flow_start:
+            payload = FlowStartContext(
+                trace_id=self.trace_id,
+                flow_name=flow.name,
+                flow_version=flow.version,
+                initial_input=dict(self.initial_input),
+                started_at=self._flow_started_at,
+                total_steps=len(flow.steps),
+            )
+            call_hooks(self.hooks.flow_start, payload)
+
+    def step_started(self, step: PlannedStep, tool_name: str, inputs: dict[str, Any], started_at: Any) -> None:
+        """Tell the hooks that a step starts."""
+        if self.hooks.step_start:
+            payload = StepStartContext(
+                trace_id=self.trace_id,
+                flow_name=self.flow.name,
+                step_index=step.index,
+                tool_name=tool_name,
+                inputs=dict(inputs),
+                started_at=started_at,
+            )
+            call_hooks(self.hooks.step_start, payload)
+
+    def step_ended(self, record: StepRecord) -> None:
+        """Tell the hooks that a step has ended."""
+        if self.hooks.step_end:
+            payload = StepEndContext(trace_id=self.trace_id, flow_name=self.flow.name, step_record=record)
+            call_hooks(self.hooks.step_end, payload)
+
+    def reject(self, step_index: int, inputs: dict[str, Any], error: Exception) -> None:
+        """Log and record that the flow's own data, not a step, failed a check."""
+        log_step_error(logger, step_index, self.flow.name, error)
+        now = self.now()
+        record = trusted_step_record(
+            step_index,
+            self.flow.name,
+            inputs,
+            None,
+            now,
+            now,
+            0.0,
+            success=False,
+            error_type=type(error).__name__,
+            error_message=str(error),
+        )
+        self.log.append(record)
+
+    def check_cancelled(self, next_index: int) -> None:
+        """End the run when its deadline has passed or its token is set.
+
+        Raises:
+            FlowCancelledError: One of them is; carries the partial result.
+        """
+        expired, requested = self.cancellation()
+        if expired or requested:
+            raise self.cancelled(next_index, expired, requested)
+
+    def cancellation(self) -> tuple[bool, bool]:
+        """Say whether the deadline has passed, and whether the token is set."""
+        expired = self.deadline is not None and self.setup.clock.time() >= self.deadline
+        return expired, self.cancel_token is not None and self.cancel_token.is_cancelled
+
+    def cancelled(self, next_index: int, expired: bool, requested: bool) -> FlowCancelledError:
+        """End the run as cancelled before step `next_index` and return the error that says so."""
+        result = self.end(success=False)
+        return FlowCancelledError(
+            self.flow.name, next_index, result=result, deadline_exceeded=expired, token_cancelled=requested
+        )
+
+    def end(self, *, success: bool, tool_steps: int | None = None) -> ExecutionResult:
+        """Build the result and tell everyone who waits for it; every way out of a run comes through here once."""
+        self.ended = True
+        result = self._result(success, tool_steps)
+        try:
+            self._mirror(result)
+        except BaseException:
+            self._announce(self._result(False, tool_steps))
+            raise
+        self._announce(result)
+        return result
+
+    def _result(self, success: bool, tool_steps: int | None) -> ExecutionResult:
+        duration_ms = (self.perf_counter() - self._perf_start) * 1000.0
+        return ExecutionResult.model_construct(
+            flow_name=self.flow.name,
+            flow_version=self.flow.version,
+            success=success,
+            final_output=self.context if success else None,
+            execution_log=self.log,
+            trace_id=self.trace_id,
+            started_at=self._flow_started_at,
+            ended_at=self.now(),
+            total_duration_ms=duration_ms,
+            cost_report=self._cost_report(duration_ms, tool_steps),
+            initial_input=dict(self.initial_input),
+            dry_run=self.scope.dry_run,
+        )
+
+    def _cost_report(self, duration_ms: float, tool_steps: int | None) -> CostReport | None:
+        profile = self.setup.cost_profile
+        if profile is None:
+            return None
+        count = (len(self.log) if tool_steps is None else tool_steps) + sum(
+            _tool_records(record.sub_result) - 1 for record in self.log if record.sub_result is not None
+        )
+        return compute_cost_report(steps_executed=count, actual_execution_ms=duration_ms, profile=profile)
+
+    def _mirror(self, result: ExecutionResult) -> None:
+        recorder = self.policies.trace_recorder
+        if recorder is None:
+            return
+        observed = recorder.start_trace(f"executor:{self.flow.name}")
+        for record in result.execution_log:
+            recorder.record_step(
+                observed,
+                record.tool_name,
+                inputs=record.inputs,
+                outputs=record.outputs,
+                duration_ms=record.duration_ms,
+            )
+        recorder.end_trace(observed)
+
+    def _announce(self, result: ExecutionResult) -> None:
+        outcome = "END  " if result.success else "ABORT"
+        level = logging.INFO if result.success else logging.ERROR
+        logger.log(
+            level, "Flow '%s' %s | records=%d | trace_id=%s", self.flow.name, outcome, len(self.log), self.trace_id
+        )
+        if self.hooks.flow_end:
+            payload = FlowEndContext(trace_id=self.trace_id, flow_name=self.flow.name, result=result)
+            call_hooks(self.hooks.flow_end, payload)
+
+
+def _tool_records(result: ExecutionResult) -> int:
+    """Count the tools that ran in a run and below it; a sub-flow's own record stands for what it contains."""
+    total = 0
+    for record in result.execution_log:
+        if record.sub_result is not None:
+            total += _tool_records(record.sub_result)
+        elif not (record.tool_name == result.flow_name and record.error_type == SchemaValidationError.__name__):
+            total += 1
+    return total

@@ -1,0 +1,171 @@
+"""The order in which the steps of a run take their turns, and what becomes of each one's record."""
+
+from typing import Any
+
+from doubleweave.core.effects import Life
+from doubleweave.core.merge import apply_output_mapping, merge_step_outputs
+from doubleweave.core.plan import Level, PlannedStep
+from doubleweave.core.predicates import evaluate_predicate
+from doubleweave.core.run import Run
+from doubleweave.core.setup import logger
+from doubleweave.core.step import SubFlowCancelled, life_of_step
+from doubleweave.errors import FlowCancelledError, FlowExecutionError, PredicateSyntaxError
+from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.records import StepRecord, trusted_step_record
+
+
+def one_at_a_time(run: Run) -> Life[bool]:
+    """Run the steps one after the other in flat order; return whether all of them succeeded.
+
+    Raises what `life_of_step` raises, `FlowCancelledError`, `ContextKeyCollisionError` and `OutputMappingError`.
+    """
+    is_dag = run.plan.is_dag
+    for level in run.plan.levels:
+        if run.cancellable:
+            run.check_cancelled(level.first)
+        outputs: dict[str, Any] = {}
+        for step in level.steps:
+            if step.depends_on and is_skipped(run, step):
+                run.log.append(skipped_record(run, step))
+                continue
+            try:
+                record = yield from life_of_step(run, step, run.context)
+            except SubFlowCancelled as error:
+                raise reanchored(run, step, error) from error.error
+            if not is_dag:
+                run.step_ended(record)
+                run.log.append(record)
+                if not record.success:
+                    return False
+                outputs = project(step, record)
+                continue
+            record = settle(run, step, record, outputs)
+            if not record.success:
+                return False
+        if outputs:
+            merge(run, level, outputs)
+    return True
+
+
+def settle(run: Run, step: PlannedStep, record: StepRecord, outputs: dict[str, Any]) -> StepRecord:
+    """Take a finished DAG step into the log: project its outputs into `outputs`, choose its branch, tell the hooks.
+
+    Returns the record as the log keeps it: a colliding key or a bad predicate turns a success into a failure.
+    """
+    try:
+        if record.success:
+            projected = project(step, record)
+            record = add_outputs(run, step, record, projected, outputs)
+            if record.success and step.branches:
+                record = _branch(run, step, record, {**run.context, **outputs})
+    finally:
+        run.log.append(record)
+        run.step_ended(record)
+    return record
+
+
+def _branch(run: Run, step: PlannedStep, record: StepRecord, view: dict[str, Any]) -> StepRecord:
+    try:
+        deactivate_others(run, step, select_target(step, view))
+    except PredicateSyntaxError as error:
+        return as_failure(record, error)
+    return record
+
+
+def project(step: PlannedStep, record: StepRecord) -> dict[str, Any]:
+    """Return what a successful step adds to the context; a skipped one adds nothing.
+
+    Raises:
+        OutputMappingError: The step's mapping names an output that is not there.
+    """
+    if record.skipped:
+        return {}
+    return apply_output_mapping(
+        record.outputs or {}, step.output_mapping, tool_name=record.tool_name, step_index=step.index
+    )
+
+
+def add_outputs(
+    run: Run, step: PlannedStep, record: StepRecord, projected: dict[str, Any], outputs: dict[str, Any]
+) -> StepRecord:
+    """Add a step's projected outputs to those of its level; a key that a sibling wrote before fails the step."""
+    taken = [key for key in projected if key in outputs]
+    if taken:
+        detail = (
+            f"step '{step.step_id}' writes the key {taken[0]!r}, which another step of the same level has written. "
+            "Rename one of them with output_mapping."
+        )
+        return as_failure(record, FlowExecutionError(record.tool_name, step.index, detail))
+    outputs.update(projected)
+    return record
+
+
+def select_target(step: PlannedStep, view: dict[str, Any]) -> str | None:
+    """Return the dependent that a step's branches choose in `view`, or None when none is chosen and all stay active.
+
+    Raises:
+        PredicateSyntaxError: A predicate cannot be evaluated.
+    """
+    for edge in step.branches:
+        if evaluate_predicate(edge.predicate, view):
+            return str(edge.target_step_id)
+    return step.default_next
+
+
+def deactivate_others(run: Run, step: PlannedStep, target: str | None) -> None:
+    """Deactivate every direct dependent of a step but the chosen one."""
+    if target is not None:
+        run.deactivated.update(index for step_id, index in step.dependents.items() if step_id != target)
+
+
+def as_failure(record: StepRecord, error: Exception) -> StepRecord:
+    """Log the error and return the record as that of a failure; everything else it says stays."""
+    log_step_error(logger, record.step_index, record.tool_name, error)
+    failure = record.model_copy()
+    failure.success = False
+    failure.outputs = None
+    failure.error_type = type(error).__name__
+    failure.error_code = getattr(error, "code", None)
+    failure.error_message = str(error)
+    return failure
+
+
+def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
+    """Merge the outputs of a finished level into the context by the flow's collision policy.
+
+    Raises:
+        ContextKeyCollisionError: A key exists and the flow forbids overwriting.
+    """
+    merge_step_outputs(
+        run.context,
+        outputs,
+        policy=run.flow.on_context_collision,
+        flow_name=run.flow.name,
+        step_index=level.merge_index,
+        step_name=level.merge_name,
+        logger=logger,
+    )
+
+
+def is_skipped(run: Run, step: PlannedStep) -> bool:
+    """Say whether a step is deactivated, itself or because everything that it depends on is; it then joins the set."""
+    if step.index in run.deactivated:
+        return True
+    if not run.deactivated.issuperset(step.depends_on):
+        return False
+    run.deactivated.add(step.index)
+    return True
+
+
+def skipped_record(run: Run, step: PlannedStep) -> StepRecord:
+    """Return the record of a step on a branch that was not taken."""
+    now = run.now()
+    return trusted_step_record(step.index, step.name, {}, {}, now, now, 0.0, skipped=True, flow_name=step.flow_name)
+
+
+def reanchored(run: Run, step: PlannedStep, error: SubFlowCancelled) -> FlowCancelledError:
+    """End a run whose sub-flow was cancelled, and return the error that names this run and its composed step."""
+    run.step_ended(error.record)
+    run.log.append(error.record)
+    inner = error.error
+    return run.cancelled(step.index, inner.deadline_exceeded, inner.token_cancelled)

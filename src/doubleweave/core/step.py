@@ -1,0 +1,303 @@
+"""The life of one step, from its inputs to its record."""
+
+from itertools import count
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
+from doubleweave.core.draft import Draft, text_of
+from doubleweave.core.effects import CallTool, Invoke, Life, NextChunk, OpenStream, Pause
+from doubleweave.core.hooks import call_hooks
+from doubleweave.core.mapping import Unresolved
+from doubleweave.core.plan import PlannedStep
+from doubleweave.core.run import Request, Run
+from doubleweave.core.setup import logger
+from doubleweave.errors import (
+    ApprovalDeniedError,
+    DecisionCallbackError,
+    DecisionTimeoutError,
+    FlowCancelledError,
+    FlowExecutionError,
+    GuardrailViolationError,
+    InputMappingError,
+    JsonSchemaMismatchError,
+    SafetyCeilingError,
+    SchemaValidationError,
+    ToolNotFoundError,
+    ToolOutputSizeError,
+    ToolTimeoutError,
+)
+from doubleweave.models.contracts import SideEffectLevel
+from doubleweave.models.hooks import StepChunkContext
+from doubleweave.models.log_lines import log_step_end, log_step_start
+from doubleweave.models.product import PRODUCT
+from doubleweave.models.records import StepRecord
+from doubleweave.models.tools import ToolBase
+
+# What stands between a step and its tool; each of these becomes the step's record, whatever its `on_error` says.
+REFUSALS = (
+    ApprovalDeniedError,
+    DecisionCallbackError,
+    DecisionTimeoutError,
+    GuardrailViolationError,
+    InputMappingError,
+    SafetyCeilingError,
+    SchemaValidationError,
+    ToolNotFoundError,
+)
+
+_WITHOUT_EFFECT = (SideEffectLevel.NONE, SideEffectLevel.READ)
+
+
+def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[StepRecord]:
+    """Run one step against `context` and return its record; a failure is a record too.
+
+    Raises out of the step: a refused or unresolvable class ref of a contract, an exhausted decision budget, the
+    cancellation of a sub-flow and whatever leaves a sub-flow, and every `BaseException` that is not an `Exception`.
+    """
+    draft = Draft(run, step)
+    if step.is_capability:
+        return (yield from _run_capability(draft, context))
+    if step.flow_name is not None:
+        return (yield from _run_sub_flow(draft, context))
+    try:
+        if step.candidates is not None and run.policies.decision_callback is not None:
+            yield from choose_tool(draft, context)
+        tool = run.setup.tool(draft.tool_name)
+        draft.inputs = inputs = _resolve(draft, context)
+        if step.has_contracts:
+            _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
+        run.step_started(step, draft.tool_name, inputs, draft.started_at)
+        if run.logs_steps:
+            log_step_start(logger, step.index, draft.tool_name, inputs, redaction=run.policies.redaction_policy)
+        if tool.safety.requires_approval or run.policies.max_side_effect_level is not None:
+            yield from ask_approval(draft, tool)
+        if run.policies.guardrail_callback is not None:
+            yield from ask_guardrail(draft, tool)
+    except REFUSALS as error:
+        return draft.failed(error)
+    if run.scope.dry_run and tool.safety.side_effects not in _WITHOUT_EFFECT:
+        return (yield from _dry_run(draft, tool))
+    try:
+        if tool.is_streaming:
+            outputs = yield from _stream(draft, tool)
+        else:
+            outputs = yield from _call_with_retries(draft, tool)
+    except Exception as error:
+        return (yield from _after_failure(draft, tool, error))
+    return _succeeded(draft, tool, outputs)
+
+
+def _resolve(draft: Draft, context: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return draft.step.resolve(context)
+    except Unresolved as error:
+        raise InputMappingError(draft.tool_name, draft.step.index, error.key) from error.__cause__
+
+
+def _check_contract(
+    draft: Draft, contract: type[BaseModel] | None, data: dict[str, Any], word: str, tool_name: str
+) -> None:
+    if contract is None:
+        return
+    try:
+        contract.model_validate(data)
+    except Exception as error:
+        raise SchemaValidationError(tool_name, draft.step.index, text_of(error), context=word) from error
+
+
+def _call_with_retries(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
+    run, policy = draft.run, draft.step.retry
+    suppressed = policy is not None and run.policies.strict_safety and _unsafe_to_retry(tool)
+    retryable: tuple[type[BaseException], ...] = ()
+    attempts = 1
+    if policy is not None and not suppressed:
+        retryable = policy.resolved_retryable_errors()
+        attempts += policy.max_retries
+    for attempt in count(1):
+        draft.retry_count = attempt - 1
+        try:
+            raw_output = yield CallTool(tool, tool.validate_input(draft.inputs), run.call_context)
+            return tool._validate_output(raw_output)
+        except Exception as error:
+            note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
+            draft.retry_errors.append(text_of(error) + note)
+            if policy is None or attempt >= attempts or not isinstance(error, retryable):
+                raise
+        delay = policy.compute_delay(attempt)
+        if delay > 0:
+            yield Pause(delay)
+    raise AssertionError("unreachable")
+
+
+def _unsafe_to_retry(tool: ToolBase) -> bool:
+    safety = tool.safety
+    return not safety.safe_to_retry or (not safety.idempotent and not safety.read_only)
+
+
+def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
+    run = draft.run
+    try:
+        stream = yield OpenStream(tool, draft.inputs, run.call_context)
+        outputs: dict[str, Any] = {}
+        while (chunk := (yield NextChunk(stream))) is not None:
+            if chunk.is_final:
+                outputs = chunk.data
+            if run.hooks.step_chunk:
+                payload = StepChunkContext(
+                    trace_id=run.trace_id,
+                    flow_name=run.flow.name,
+                    step_index=draft.step.index,
+                    tool_name=draft.tool_name,
+                    chunk=chunk,
+                )
+                call_hooks(run.hooks.step_chunk, payload)
+        return outputs
+    except Exception as error:
+        draft.retry_errors.append(text_of(error))
+        raise
+
+
+def _after_failure(draft: Draft, tool: ToolBase, error: Exception) -> Life[StepRecord]:
+    """Apply the step's `on_error` policy to a tool call that failed for good."""
+    step = draft.step
+    wrapped = wrap_error(error, tool.name, step.index)
+    if step.skips_errors:
+        draft.log_failure(wrapped)
+        return draft.skipped(wrapped)
+    if step.fallback is None:
+        return draft.failed(wrapped)
+    draft.log_failure(wrapped)
+    draft.retry_errors.append(text_of(wrapped))
+    draft.fallback = step.fallback
+    return (yield from _fall_back(draft, step.fallback))
+
+
+def _fall_back(draft: Draft, name: str) -> Life[StepRecord]:
+    run = draft.run
+    try:
+        tool = run.setup.tool(name)
+        yield from ask_approval(draft, tool)
+        if run.policies.guardrail_callback is not None:
+            yield from ask_guardrail(draft, tool)
+    except REFUSALS as error:
+        return draft.failed(error)
+    if run.scope.dry_run and tool.safety.side_effects not in _WITHOUT_EFFECT:
+        return (yield from _dry_run(draft, tool))
+    try:
+        raw_output = yield CallTool(tool, tool.validate_input(draft.inputs), run.call_context)
+        outputs = tool._validate_output(raw_output)
+    except Exception as error:
+        return draft.failed(wrap_error(error, tool.name, draft.step.index))
+    return _succeeded(draft, tool, outputs)
+
+
+def _succeeded(draft: Draft, tool: ToolBase, outputs: dict[str, Any]) -> StepRecord:
+    run, step = draft.run, draft.step
+    if run.logs_steps:
+        log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
+    if step.has_contracts:
+        try:
+            _check_contract(draft, step.model.resolved_output_contract, outputs, "step_output_contract", tool.name)
+        except SchemaValidationError as error:
+            return draft.failed(error)
+    return draft.succeeded(outputs)
+
+
+def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
+    """Stand in for a tool with effects: its own dry run, or what the run's policy says for tools that have none."""
+    run, step = draft.run, draft.step
+    if tool.supports_dry_run and tool.dry_run_fn is not None:
+        try:
+            raw_output = yield Invoke(
+                tool.dry_run_fn,
+                (tool.validate_input(draft.inputs),),
+                run.call_context,
+                f"{PRODUCT}-tool-{tool.name}",
+                on_caller=False,
+            )
+            outputs = tool._validate_output(raw_output)
+        except Exception as error:
+            return draft.failed(wrap_error(error, tool.name, step.index))
+        if run.logs_steps:
+            log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
+        return draft.succeeded(outputs)
+    if run.scope.dry_run_unsupported == "skip":
+        return draft.skipped()
+    detail = (
+        f"a dry run would have the side effects '{tool.safety.side_effects.value}', and the tool has no dry_run_fn. "
+        "Give it one, or use dry_run_unsupported='skip'."
+    )
+    return draft.failed(FlowExecutionError(tool.name, step.index, detail))
+
+
+def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
+    run, step = draft.run, draft.step
+    try:
+        draft.inputs = _resolve(draft, context)
+    except InputMappingError as error:
+        return draft.failed(error)
+    run.step_started(step, step.name, draft.inputs, draft.started_at)
+    if run.logs_steps:
+        log_step_start(logger, step.index, step.name, draft.inputs, redaction=run.policies.redaction_policy)
+    request = Request(
+        flow_name=step.name,
+        initial_input=draft.inputs,
+        deadline=run.deadline,
+        cancel_token=run.cancel_token,
+        scope=run.scope,
+        composition_checked=True,
+    )
+    try:
+        result = yield from run.life_of_run(run.setup, request)
+    except FlowCancelledError as error:
+        raise SubFlowCancelled(draft.interrupted(error), error) from error
+    draft.sub_result = result
+    if result.success:
+        outputs = result.final_output
+        if run.logs_steps:
+            log_step_end(logger, step.index, step.name, outputs, redaction=run.policies.redaction_policy)
+        return draft.succeeded(outputs)
+    return draft.failed(FlowExecutionError(step.name, step.index, _sub_flow_failure(result)))
+
+
+class SubFlowCancelled(Exception):
+    """A sub-flow was cancelled; `record` is what its step leaves in the parent's log."""
+
+    def __init__(self, record: StepRecord, error: FlowCancelledError) -> None:
+        super().__init__(str(error))
+        self.record = record
+        self.error = error
+
+
+def _sub_flow_failure(result: Any) -> str:
+    failed = next((record for record in result.execution_log if not record.success), None)
+    where = "" if failed is None else f" at its step {failed.step_index} '{failed.tool_name}': {failed.error_message}"
+    return f"sub-flow '{result.flow_name}' failed{where}"
+
+
+def _run_capability(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
+    run, step = draft.run, draft.step
+    arguments = (step.index, step.model, dict(context), run.flow.name, run.trace_id)
+    name = f"{PRODUCT}-capability-{step.name}"
+    try:
+        record = yield Invoke(run.setup.run_capability, arguments, run.call_context, name, on_caller=False)
+        if not isinstance(record, StepRecord):
+            raise TypeError(f"execute_capability_step must return a StepRecord, not {type(record).__name__}")
+    except Exception as error:
+        return draft.failed(FlowExecutionError(step.name, step.index, text_of(error)))
+    if record.success or record.inputs:
+        run.step_started(step, record.tool_name, record.inputs, record.started_at)
+    if not record.success:
+        draft.log_failure_of(record)
+    return record
+
+
+def wrap_error(error: Exception, tool_name: str, step_index: int) -> Exception:
+    """Return the typed error that a record keeps for what a tool raised."""
+    if isinstance(error, ValidationError | JsonSchemaMismatchError):
+        return SchemaValidationError(tool_name, step_index, text_of(error))
+    if isinstance(error, ToolTimeoutError | ToolOutputSizeError):
+        return error
+    return FlowExecutionError(tool_name, step_index, text_of(error))

@@ -1,0 +1,1 @@
+"""Data and its validation: tools, flows, steps, policies, records, events."""

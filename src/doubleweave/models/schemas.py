@@ -1,0 +1,99 @@
+"""One face for the two kinds of schema that a tool may have: a pydantic model class or a JSON Schema document."""
+
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from doubleweave.models.fingerprints import schema_fingerprint
+from doubleweave.models.json_schema import JsonSchema
+
+SchemaSource = type[BaseModel] | JsonSchema
+
+
+class BoundSchema(Protocol):
+    """A schema with its validator and serializer looked up once."""
+
+    source: Any
+
+    def accept(self, raw: Any) -> Any:
+        """Return the value that the tool function receives; raise when `raw` does not match."""
+
+    def normalise(self, raw: Any) -> Any:
+        """Return the validated `raw` as plain data; raise when it does not match."""
+
+    def fingerprint(self) -> str:
+        """Return the first 16 hex digits of the schema's SHA-256."""
+
+    def declared_keys(self) -> frozenset[str] | None:
+        """Return every key that normalised data can have, or None when that cannot be known."""
+
+
+class ModelSchema:
+    """A pydantic model class as a tool's schema."""
+
+    __slots__ = ("_serialize", "accept", "source")
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.source = model
+        # Bound validators cost a third of the class methods, but a class that overrides the method, or that still
+        # waits for a forward reference, must be asked through it.
+        complete = model.__pydantic_complete__
+        plain_validate = getattr(model.model_validate, "__func__", None) is BaseModel.model_validate.__func__  # type: ignore[attr-defined]
+        plain_dump = model.model_dump is BaseModel.model_dump
+        self.accept = (
+            model.__pydantic_validator__.validate_python if complete and plain_validate else model.model_validate
+        )
+        self._serialize = model.__pydantic_serializer__.to_python if complete and plain_dump else model.model_dump
+
+    def normalise(self, raw: Any) -> Any:
+        value = self.accept(raw)
+        if type(value) is self.source:
+            return self._serialize(value)
+        # An instance of a subclass passes validation as it is; its additional fields are not part of this schema.
+        value = self.accept(value.model_dump())
+        return value.model_dump()
+
+    def fingerprint(self) -> str:
+        return schema_fingerprint(self.source)
+
+    def declared_keys(self) -> frozenset[str] | None:
+        model = self.source
+        decorators = model.__pydantic_decorators__
+        wrapped = any(item.info.mode == "wrap" for item in decorators.model_validators.values())
+        if (
+            model.__pydantic_root_model__
+            or wrapped
+            or decorators.model_serializers
+            or model.model_config.get("extra") == "allow"
+            or model.model_config.get("serialize_by_alias")
+            or model.model_dump is not BaseModel.model_dump
+        ):
+            return None
+        return frozenset(model.model_fields) | frozenset(model.model_computed_fields)
+
+
+class DocumentSchema:
+    """A JSON Schema document as a tool's schema; values are plain data on both sides."""
+
+    __slots__ = ("_name", "source")
+
+    def __init__(self, document: JsonSchema, name: str) -> None:
+        self.source = document
+        self._name = name
+
+    def accept(self, raw: Any) -> Any:
+        return self.source.validate(raw, name=self._name)
+
+    def normalise(self, raw: Any) -> Any:
+        return self.source.validate(raw, name=self._name)
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    def declared_keys(self) -> frozenset[str] | None:
+        return self.source.declared_keys()
+
+
+def bind_schema(source: SchemaSource, name: str) -> BoundSchema:
+    """Bind a tool's schema; `name` says in errors whose schema it is."""
+    return DocumentSchema(source, name) if isinstance(source, JsonSchema) else ModelSchema(source)

@@ -1,0 +1,295 @@
+"""The guard finds every way in which the committed sync lane can differ from its sources, and says where."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lanes
+from lane_guard import check
+from lane_lint import line_of
+from lane_workspace import DRIVER, DRIVER_SYNC, ROOT, RULES, make_workspace
+
+LANE = "src/doubleweave"
+SOURCE, TARGET = f"{LANE}/_async/driver.py", f"{LANE}/_sync/driver.py"
+HEADER = '# Generated from src/doubleweave/_async/driver.py by "make generate". Do not edit.'
+FIRST = "# One run, from its start to its end."
+DRIFT = "this is not what the source generates"
+MISSING = "the generated file is missing"
+ORPHAN = "this file has no source"
+FOREIGN = "this is not a Python source"
+PIN = "the installed `unasync` is not the pinned one"
+NO_LINE, NO_FILE = "(no such line)", "(no such file)"
+
+
+def message(place: str, problem: str, source: str, expected: str, found: str, edit: str) -> str:
+    return (
+        f"{place}: {problem}\n"
+        f"source:   {source}\n"
+        f"expected: {expected}\n"
+        f"found:    {found}\n"
+        f"edit `{edit}`, run `make generate`\n"
+    )
+
+
+def test_the_committed_lane_is_what_its_sources_say() -> None:
+    finding = check(ROOT, lanes.RULES, lanes.generate)
+    assert finding is None, str(finding)
+
+
+def test_a_clean_copy_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lanes.main(["check"], make_workspace(tmp_path), RULES) == 0
+    assert capsys.readouterr().out == "the generated files are what their sources say\n"
+
+
+def test_trees_that_do_not_exist_yet_pass(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert check(tmp_path, {LANE: {}, "tests": {}}, lanes.generate) is None
+
+
+def test_bytecode_beside_the_generated_files_is_no_finding(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path)
+    for lane in ("_async", "_sync"):
+        (root / LANE / lane / "__pycache__").mkdir()
+        (root / LANE / lane / "__pycache__/driver.cpython-311.pyc").write_bytes(b"\0")
+    assert check(root, RULES, lanes.generate) is None
+
+
+def once(old: str, new: str) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(old.encode(), new.encode(), 1)
+
+
+WITH = "        with self._lock:  # one at a time\n"
+# What is done to the committed file, the line that must be named, and what must be shown as found there.
+EDITS: list[tuple[str, Callable[[bytes], bytes], int, str]] = [
+    ("append a line", lambda c: c + b"x = 1\n", 33, "x = 1"),
+    ("append an empty line", lambda c: c + b"\n", 34, ""),
+    ("empty the file", lambda c: b"", 1, ""),
+    ("cut off the end", lambda c: c[: c.rindex(b"    def _call")], 31, ""),
+    ("drop a with", once("with self._lock:", "if True:"), 18, "        if True:  # one at a time"),
+    ("delete the line of a with", once(WITH, ""), 18, "            for item in self._stream(items):"),
+    ("swap an operator", once("+", "-"), 20, "                if item - LIMIT > 0:"),
+    ("re-indent a line", once("        return item * 2", "    return item * 2"), 32, "    return item * 2"),
+    ("indent by a tab", once("        return item * 2", "\treturn item * 2"), 32, r"\treturn item * 2"),
+    ("edit by hand", once("return item * 2", "return item * 3"), 32, "        return item * 3"),
+    (
+        "rename a parameter",
+        once("_call(self, item:", "_call(self, part:"),
+        31,
+        "    def _call(self, part: int) -> int:",
+    ),
+    ("change a string", once("Runs", "Starts"), 2, '"""Starts a flow."""'),
+    ("change only a comment", once("one at a time", "all at once"), 18, "        with self._lock:  # all at once"),
+    ("change a number", once("LIMIT = 3", "LIMIT = 4"), 8, "LIMIT = 4"),
+    (
+        "change an import",
+        once("import SyncLock", "import SyncLocks"),
+        6,
+        "from doubleweave._lanes.locks import SyncLocks",
+    ),
+    ("change the header", once("Do not edit", "Do edit"), 1, HEADER.replace("not ", "")),
+    ("drop the header", once(HEADER + "\n", ""), 1, '"""Runs a flow."""'),
+    ("insert a blank line", once("LIMIT = 3\n", "\nLIMIT = 3\n"), 8, ""),
+    ("delete a blank line", once("\n\n\nclass", "\n\nclass"), 10, "class SyncDriver:"),
+    ("add a space at the end", once("LIMIT = 3", "LIMIT = 3 "), 8, r"LIMIT = 3\x20"),
+    ("swap two lines", once("found = []\n" + WITH, WITH + "found = []\n"), 17, "        " + WITH.rstrip()),
+    ("duplicate a line", once("LIMIT = 3\n", "LIMIT = 3\nLIMIT = 3\n"), 9, "LIMIT = 3"),
+    ("end lines with CRLF", lambda c: c.replace(b"\n", b"\r\n"), 1, HEADER + r"\r"),
+    ("end one line with CRLF", once("LIMIT = 3\n", "LIMIT = 3\r\n"), 8, r"LIMIT = 3\r"),
+    ("drop the last newline", lambda c: c[:-1], 33, NO_LINE),
+    ("put a byte order mark in front", lambda c: b"\xef\xbb\xbf" + c, 1, r"\ufeff" + HEADER),
+    ("break the encoding", lambda c: c.replace(b"LIMIT = 3", b"LIMIT = 3\xff"), 8, r"LIMIT = 3\xff"),
+    ("use a blank of no width", once("LIMIT = 3", "LIMIT\u200b = 3"), 8, r"LIMIT\u200b = 3"),
+    ("use a letter that looks alike", once("LIMIT = 3", "LIMI\u0422 = 3"), 8, "LIMI\u0422 = 3"),
+    ("leave an await", once("append(self", "append(await self"), 21, " " * 20 + "found.append(await self._call(item))"),
+    ("leave an async name", once("class Sync", "class Async"), 11, "class AsyncDriver:"),
+    ("copy the source over it", lambda c: DRIVER.encode(), 1, FIRST),
+]
+
+
+@pytest.mark.parametrize(("change", "line", "found"), [row[1:] for row in EDITS], ids=[row[0] for row in EDITS])
+def test_an_edit_of_a_generated_file_is_caught(
+    change: Callable[[bytes], bytes], line: int, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_workspace(tmp_path)
+    before = (root / TARGET).read_bytes()
+    (root / TARGET).write_bytes(change(before))
+    assert (root / TARGET).read_bytes() != before
+    source, expected = line_of(DRIVER, line), line_of(DRIVER_SYNC, line)
+    assert lanes.main(["check"], root, RULES) == 1
+    assert capsys.readouterr().out == message(f"{TARGET}:{line}", DRIFT, source, expected, found, SOURCE)
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
+    return lambda root: (root / path).write_bytes(once(old, new)((root / path).read_bytes()))
+
+
+def add(path: str, content: bytes) -> Callable[[Path], object]:
+    def mutate(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+
+    return mutate
+
+
+def move(old: str, new: str) -> Callable[[Path], object]:
+    return lambda root: (root / old).rename(root / new)
+
+
+def swap_two_files(root: Path) -> None:
+    move(TARGET, "kept")(root)
+    move(f"{LANE}/_sync/parts/sampler.py", TARGET)(root)
+    move("kept", f"{LANE}/_sync/parts/sampler.py")(root)
+
+
+def orphan(path: str, found: str) -> str:
+    return message(f"{path}:1", ORPHAN, NO_FILE, NO_FILE, found, path.replace("_sync", "_async"))
+
+
+def missing(path: str, source: str) -> str:
+    return message(f"{path}:1", MISSING, source, "a generated file", NO_FILE, path.replace("_sync", "_async"))
+
+
+def foreign(path: str, first: str) -> str:
+    return message(f"{path}:1", FOREIGN, first, "a Python file in UTF-8", first, path)
+
+
+SAMPLER_HEADER = HEADER.replace("driver", "parts/sampler")
+CHANGES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("delete a generated file", lambda root: (root / TARGET).unlink(), missing(TARGET, FIRST)),
+    (
+        "delete the generated tree",
+        lambda root: shutil.rmtree(root / LANE / "_sync"),
+        missing(f"{LANE}/_sync/__init__.py", "# The lane that waits."),
+    ),
+    ("rename a generated file", move(TARGET, f"{LANE}/_sync/Driver.py"), orphan(f"{LANE}/_sync/Driver.py", HEADER)),
+    ("swap two generated files", swap_two_files, message(f"{TARGET}:1", DRIFT, FIRST, HEADER, SAMPLER_HEADER, SOURCE)),
+    ("add a stale file", add(f"{LANE}/_sync/old.py", b"x = 1\n"), orphan(f"{LANE}/_sync/old.py", "x = 1")),
+    ("add an empty stale file", add(f"{LANE}/_sync/old.py", b""), orphan(f"{LANE}/_sync/old.py", "")),
+    ("add a stale folder", add(f"{LANE}/_sync/old/a.py", b"\xff"), orphan(f"{LANE}/_sync/old/a.py", r"\xff")),
+    ("add a stale text", add(f"{LANE}/_sync/notes.txt", b"note"), orphan(f"{LANE}/_sync/notes.txt", "note")),
+    ("delete a source", lambda root: (root / SOURCE).unlink(), orphan(TARGET, HEADER)),
+    ("rename a source", move(SOURCE, f"{LANE}/_async/a.py"), missing(f"{LANE}/_sync/a.py", FIRST)),
+    ("add a source", add(f"{LANE}/_async/new.py", b"# New.\n"), missing(f"{LANE}/_sync/new.py", "# New.")),
+    (
+        "change a source",
+        edit(SOURCE, "await self._lock.aclose()", "await self._lock.release()"),
+        message(
+            f"{TARGET}:22",
+            DRIFT,
+            "        await self._lock.release()",
+            "        self._lock.release()",
+            "        self._lock.close()",
+            SOURCE,
+        ),
+    ),
+    ("add a text to the sources", add(f"{LANE}/_async/a.txt", b"note\n"), foreign(f"{LANE}/_async/a.txt", "note")),
+    ("add a source in Latin-1", add(f"{LANE}/_async/a.py", b"# \xe9\n"), foreign(f"{LANE}/_async/a.py", r"# \xe9")),
+    (
+        "edit a generated test",
+        edit("tests/_sync/test_driver.py", "pass", "return"),
+        message(
+            "tests/_sync/test_driver.py:3", DRIFT, "    pass", "    pass", "    return", "tests/_async/test_driver.py"
+        ),
+    ),
+    ("add a stale test", add("tests/_sync/test_a.py", b"x = 1\n"), orphan("tests/_sync/test_a.py", "x = 1")),
+    (
+        "delete the tests of both lanes but not the generated ones",
+        lambda root: shutil.rmtree(root / "tests/_async"),
+        orphan("tests/_sync/test_driver.py", HEADER.replace(SOURCE, "tests/_async/test_driver.py")),
+    ),
+    (
+        "pin another version of unasync",
+        add("pyproject.toml", b'[dependency-groups]\ndev = [\n    "unasync==0.5.0",\n]\n'),
+        message("pyproject.toml:3", PIN, '    "unasync==0.5.0",', "unasync==0.5.0", "unasync==0.6.0", "pyproject.toml"),
+    ),
+    (
+        "pin a range of unasync",
+        add("pyproject.toml", b'[dependency-groups]\ndev = ["unasync>=0.6"]\n'),
+        message("pyproject.toml:2", PIN, 'dev = ["unasync>=0.6"]', "unasync>=0.6", "unasync==0.6.0", "pyproject.toml"),
+    ),
+    (
+        "pin no unasync",
+        add("pyproject.toml", b"[project]\n"),
+        message("pyproject.toml:1", PIN, "[project]", "no pin in group `dev`", "unasync==0.6.0", "pyproject.toml"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("mutate", "expected"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_a_change_of_the_trees_is_caught(
+    mutate: Callable[[Path], object], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_workspace(tmp_path)
+    mutate(root)
+    assert lanes.main(["check"], root, RULES) == 1
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "problem", "expected"),
+    [
+        ("athrow", "a rule that no source uses", f"a name used in {LANE}/_async/"),
+        # `one` stands in a comment and a docstring only
+        ("time", "a rule that no source uses", f"a name used in {LANE}/_async/"),
+        ("locks.aclose", "a rule that matches no name", "one name, without dots"),
+    ],
+)
+def test_a_rule_that_does_nothing_is_caught(
+    key: str, problem: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_workspace(tmp_path)
+    (root / "tools/lanes.py").write_text(f'RULES = {{\n    "{LANE}": {{\n        "{key}": "x",\n    }},\n}}\n')
+    rules = {**RULES, LANE: {"aclose": "close", key: "x"}}
+    assert lanes.main(["check"], root, rules) == 1
+    assert capsys.readouterr().out == message(
+        "tools/lanes.py:3", problem, f'        "{key}": "x",', expected, f"`{key}`", "tools/lanes.py"
+    )
+
+
+def test_a_rule_of_one_pair_of_trees_must_be_used_in_that_pair(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path)
+    finding = check(root, {**RULES, "tests": {"aclose": "close"}}, lanes.generate)
+    assert finding is not None
+    assert (finding.problem, finding.expected) == ("a rule that no source uses", "a name used in tests/_async/")
+
+
+def test_the_command_fails_with_the_message_on_its_standard_output(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path)
+    (root / "tools/lanes.py").write_text(
+        (root / "tools/lanes.py").read_text().replace(f'"{LANE}": {{', f'"{LANE}": {{"aclose": "close", ')
+    )
+    (root / TARGET).write_text(DRIVER_SYNC.replace("item * 2", "item ** 2"))
+    run = subprocess.run([sys.executable, "tools/lanes.py", "check"], cwd=root, capture_output=True, check=False)
+    expected = message(
+        f"{TARGET}:32", DRIFT, "        return item * 2", "        return item * 2", "        return item ** 2", SOURCE
+    )
+    assert (run.returncode, run.stdout.decode(), run.stderr) == (1, expected, b"")
+
+
+# A generator with a fault writes the fault, and the bytes agree: only judges that do not use it can tell.
+FAULTS: list[tuple[str, tuple[str, str], int, str, str]] = [
+    ("keeps an await", ("return item *", "return await item *"), 32, "a word of the async lane is left", "words"),
+    ("keeps a name", ("SyncDriver", "AsyncDriver"), 11, "a word of the async lane is left", "words"),
+    ("keeps a comment", ("one at a time", "Awaits"), 18, "a word of the async lane is left", "words"),
+    ("keeps a docstring", ("Runs", "A coroutine that runs"), 2, "a word of the async lane is left", "words"),
+    ("keeps a string", ("LIMIT = 3", "LIMIT = 'asyncio'"), 8, "a word of the async lane is left", "words"),
+    ("breaks the syntax", ("item * 2", "item *"), 32, "the generated module does not compile", "a module that compiles"),
+    ("adds a line", ("item * 2\n", "item * 2\n\n"), 33, "the two files differ in length", "32 lines, not 33"),
+    ("drops a line", ("item * 2\n", "item * 2"), 32, "the two files differ in length", "32 lines, not 31"),
+    ("moves a class", ("\n\nclass", "\nclass"), 10, "a definition is on another line", ""),
+    ("changes a parameter", ("_call(self, item", "_call(self, part"), 32, "the two syntax trees differ", ""),
+    ("renames a public method", ("def run", "def start"), 16, "a public signature differs", "def run"),
+    ("changes a public default", ("items: list[int]) -> list", "items: int) -> list"), 16, "a public signature differs", ""),
+    ("drops a return type", (") -> list[int]:", "):"), 16, "a public signature differs", ""),
+    ("changes a base", ("class SyncDriver", "class SyncDriver(X)"), 11, "a public signature differs", ""),
+    ("drops a with", ("with self._lock:", "if self._lock:"), 18, "the two syntax trees differ", ""),
+    ("swaps an operator", ("+", "-"), 20, "the two syntax trees differ", ""),
+    ("changes a number to its equal", ("LIMIT = 3", "LIMIT = 3.0"), 8, "the two syntax trees differ", "LIMIT = 3"),
+    ("changes a string", ("Runs", "Starts"), 2, "the two syntax trees differ", ""),
+    ("maps one name too many", ("import Iterator", "import Iterable"), 4, "the two syntax trees differ", ""),
+    ("drops a statement", ("found = []", "pass"), 17, "the two syntax trees differ", ""),
+]  # fmt: skip
