@@ -65,24 +65,24 @@ def once(old: str, new: str) -> Callable[[bytes], bytes]:
 WITH = "        with self._lock:  # one at a time\n"
 # What is done to the committed file, the line that must be named, and what must be shown as found there.
 EDITS: list[tuple[str, Callable[[bytes], bytes], int, str]] = [
-    ("append a line", lambda c: c + b"x = 1\n", 33, "x = 1"),
-    ("append an empty line", lambda c: c + b"\n", 34, ""),
+    ("append a line", lambda c: c + b"x = 1\n", 32, "x = 1"),
+    ("append an empty line", lambda c: c + b"\n", 33, ""),
     ("empty the file", lambda c: b"", 1, ""),
-    ("cut off the end", lambda c: c[: c.rindex(b"    def _call")], 31, ""),
-    ("drop a with", once("with self._lock:", "if True:"), 18, "        if True:  # one at a time"),
-    ("delete the line of a with", once(WITH, ""), 18, "            for item in self._stream(items):"),
-    ("swap an operator", once("+", "-"), 20, "                if item - LIMIT > 0:"),
-    ("re-indent a line", once("        return item * 2", "    return item * 2"), 32, "    return item * 2"),
-    ("indent by a tab", once("        return item * 2", "\treturn item * 2"), 32, r"\treturn item * 2"),
-    ("edit by hand", once("return item * 2", "return item * 3"), 32, "        return item * 3"),
+    ("cut off the end", lambda c: c[: c.rindex(b"    def _call")], 30, ""),
+    ("drop a with", once("with self._lock:", "if True:"), 19, "        if True:  # one at a time"),
+    ("delete the line of a with", once(WITH, ""), 19, "            for item in self._stream(items):"),
+    ("swap an operator", once("+", "-"), 21, "                if item - LIMIT > 0:"),
+    ("re-indent a line", once("        return item * 2", "    return item * 2"), 31, "    return item * 2"),
+    ("indent by a tab", once("        return item * 2", "\treturn item * 2"), 31, r"\treturn item * 2"),
+    ("edit by hand", once("return item * 2", "return item * 3"), 31, "        return item * 3"),
     (
         "rename a parameter",
         once("_call(self, item:", "_call(self, part:"),
-        31,
+        30,
         "    def _call(self, part: int) -> int:",
     ),
     ("change a string", once("Runs", "Starts"), 2, '"""Starts a flow."""'),
-    ("change only a comment", once("one at a time", "all at once"), 18, "        with self._lock:  # all at once"),
+    ("change only a comment", once("one at a time", "all at once"), 19, "        with self._lock:  # all at once"),
     ("change a number", once("LIMIT = 3", "LIMIT = 4"), 8, "LIMIT = 4"),
     (
         "change an import",
@@ -95,16 +95,16 @@ EDITS: list[tuple[str, Callable[[bytes], bytes], int, str]] = [
     ("insert a blank line", once("LIMIT = 3\n", "\nLIMIT = 3\n"), 8, ""),
     ("delete a blank line", once("\n\n\nclass", "\n\nclass"), 10, "class SyncDriver:"),
     ("add a space at the end", once("LIMIT = 3", "LIMIT = 3 "), 8, r"LIMIT = 3\x20"),
-    ("swap two lines", once("found = []\n" + WITH, WITH + "found = []\n"), 17, "        " + WITH.rstrip()),
+    ("swap two lines", once("found = []\n" + WITH, WITH + "found = []\n"), 18, "        " + WITH.rstrip()),
     ("duplicate a line", once("LIMIT = 3\n", "LIMIT = 3\nLIMIT = 3\n"), 9, "LIMIT = 3"),
     ("end lines with CRLF", lambda c: c.replace(b"\n", b"\r\n"), 1, HEADER + r"\r"),
     ("end one line with CRLF", once("LIMIT = 3\n", "LIMIT = 3\r\n"), 8, r"LIMIT = 3\r"),
-    ("drop the last newline", lambda c: c[:-1], 33, NO_LINE),
+    ("drop the last newline", lambda c: c[:-1], 32, NO_LINE),
     ("put a byte order mark in front", lambda c: b"\xef\xbb\xbf" + c, 1, r"\ufeff" + HEADER),
     ("break the encoding", lambda c: c.replace(b"LIMIT = 3", b"LIMIT = 3\xff"), 8, r"LIMIT = 3\xff"),
     ("use a blank of no width", once("LIMIT = 3", "LIMIT\u200b = 3"), 8, r"LIMIT\u200b = 3"),
     ("use a letter that looks alike", once("LIMIT = 3", "LIMI\u0422 = 3"), 8, "LIMI\u0422 = 3"),
-    ("leave an await", once("append(self", "append(await self"), 21, " " * 20 + "found.append(await self._call(item))"),
+    ("leave an await", once("append(self", "append(await self"), 22, " " * 20 + "found.append(await self._call(item))"),
     ("leave an async name", once("class Sync", "class Async"), 11, "class AsyncDriver:"),
     ("copy the source over it", lambda c: DRIVER.encode(), 1, FIRST),
 ]
@@ -178,7 +178,7 @@ CHANGES: list[tuple[str, Callable[[Path], object], str]] = [
         "change a source",
         edit(SOURCE, "await self._lock.aclose()", "await self._lock.release()"),
         message(
-            f"{TARGET}:22",
+            f"{TARGET}:23",
             DRIFT,
             "        await self._lock.release()",
             "        self._lock.release()",
@@ -265,7 +265,7 @@ def test_the_command_fails_with_the_message_on_its_standard_output(tmp_path: Pat
     (root / TARGET).write_text(DRIVER_SYNC.replace("item * 2", "item ** 2"))
     run = subprocess.run([sys.executable, "tools/lanes.py", "check"], cwd=root, capture_output=True, check=False)
     expected = message(
-        f"{TARGET}:32", DRIFT, "        return item * 2", "        return item * 2", "        return item ** 2", SOURCE
+        f"{TARGET}:31", DRIFT, "        return item * 2", "        return item * 2", "        return item ** 2", SOURCE
     )
     assert (run.returncode, run.stdout.decode(), run.stderr) == (1, expected, b"")
 

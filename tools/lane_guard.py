@@ -51,12 +51,12 @@ def _findings(root: Path, rules: Rules, generate: Generate) -> Iterator[Finding]
         for pair in _pairs(root, parent, names):
             yield from _bytes_findings(pair, (root / pair.target_path).read_bytes(), generate)
             yield from independent_findings(pair)
+    yield from rule_findings(root, rules)
 
 
 def source_findings(root: Path, rules: Rules) -> Iterator[Finding]:
-    """Yield what is wrong with the sources and the rules, before anything is generated."""
+    """Yield what is wrong with the sources, before anything is generated."""
     for parent, names in rules.items():
-        texts: list[str] = []
         for name, content in read_tree(root / parent / "_async").items():
             path = f"{parent}/_async/{name}"
             text = content.decode("utf-8", errors="backslashreplace")
@@ -65,7 +65,12 @@ def source_findings(root: Path, rules: Rules) -> Iterator[Finding]:
                 yield Finding(path, 1, "this is not a Python source", found, expected, found, path)
                 continue
             yield from lint(path, text, names)
-            texts.append(text)
+
+
+def rule_findings(root: Path, rules: Rules) -> Iterator[Finding]:
+    """Yield the rules that match no name or that no source uses."""
+    for parent, names in rules.items():
+        texts = [content.decode("utf-8", errors="replace") for content in read_tree(root / parent / "_async").values()]
         for key in names:
             if not key.isidentifier():
                 yield _rule_finding(root, key, "a rule that matches no name", "one name, without dots")

@@ -62,8 +62,8 @@ async def _next_outcome(fibers: Fibers, performer: AsyncPerformer) -> tuple[Fibe
         fiber, effect = fibers.requested.popleft()
         try:
             return fiber, await performer.perform(effect), None
-        except BaseException as error:
-            return fiber, None, unwrapped(error)
+        except BaseException as raised:
+            return fiber, None, unwrapped(raised)
     while fibers.requested:
         performer.start(*fibers.requested.popleft())
     fiber, value, error = await performer.next()

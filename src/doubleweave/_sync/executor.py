@@ -62,8 +62,8 @@ def _next_outcome(fibers: Fibers, performer: SyncPerformer) -> tuple[Fiber, Any,
         fiber, effect = fibers.requested.popleft()
         try:
             return fiber, performer.perform(effect), None
-        except BaseException as error:
-            return fiber, None, unwrapped(error)
+        except BaseException as raised:
+            return fiber, None, unwrapped(raised)
     while fibers.requested:
         performer.start(*fibers.requested.popleft())
     fiber, value, error = performer.next()

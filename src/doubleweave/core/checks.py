@@ -59,7 +59,7 @@ def choose_tool(draft: Draft, context: dict[str, Any]) -> Life[None]:
         chosen = yield Invoke(decide, (question,), run.call_context, name, limits.timeout_s)
     except InvokeExpired as error:
         if limits.on_timeout == "error":
-            raise DecisionTimeoutError(step.name, step.index, limits.timeout_s) from error
+            raise DecisionTimeoutError(step.name, step.index, limits.timeout_s or 0.0) from error
         chosen, timed_out = step.name, True
     except Exception as error:
         detail = f"{type(error).__name__}: {text_of(error)}"
