@@ -3,15 +3,15 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 import lanes
-from lane_guard import check
+from lane_guard import Pair, check, independent_findings
 from lane_lint import line_of
-from lane_workspace import DRIVER, DRIVER_SYNC, ROOT, RULES, make_workspace
+from lane_workspace import DRIVER, DRIVER_SYNC, ROOT, RULES, SAMPLER, make_workspace
 
 LANE = "src/doubleweave"
 SOURCE, TARGET = f"{LANE}/_async/driver.py", f"{LANE}/_sync/driver.py"
@@ -233,7 +233,7 @@ def test_a_change_of_the_trees_is_caught(
     ("key", "problem", "expected"),
     [
         ("athrow", "a rule that no source uses", f"a name used in {LANE}/_async/"),
-        # `one` stands in a comment and a docstring only
+        # a comment alone has this word
         ("time", "a rule that no source uses", f"a name used in {LANE}/_async/"),
         ("locks.aclose", "a rule that matches no name", "one name, without dots"),
     ],
@@ -270,26 +270,66 @@ def test_the_command_fails_with_the_message_on_its_standard_output(tmp_path: Pat
     assert (run.returncode, run.stdout.decode(), run.stderr) == (1, expected, b"")
 
 
-# A generator with a fault writes the fault, and the bytes agree: only judges that do not use it can tell.
-FAULTS: list[tuple[str, tuple[str, str], int, str, str]] = [
-    ("keeps an await", ("return item *", "return await item *"), 32, "a word of the async lane is left", "words"),
-    ("keeps a name", ("SyncDriver", "AsyncDriver"), 11, "a word of the async lane is left", "words"),
-    ("keeps a comment", ("one at a time", "Awaits"), 18, "a word of the async lane is left", "words"),
-    ("keeps a docstring", ("Runs", "A coroutine that runs"), 2, "a word of the async lane is left", "words"),
-    ("keeps a string", ("LIMIT = 3", "LIMIT = 'asyncio'"), 8, "a word of the async lane is left", "words"),
-    ("breaks the syntax", ("item * 2", "item *"), 32, "the generated module does not compile", "a module that compiles"),
-    ("adds a line", ("item * 2\n", "item * 2\n\n"), 33, "the two files differ in length", "32 lines, not 33"),
-    ("drops a line", ("item * 2\n", "item * 2"), 32, "the two files differ in length", "32 lines, not 31"),
-    ("moves a class", ("\n\nclass", "\nclass"), 10, "a definition is on another line", ""),
-    ("changes a parameter", ("_call(self, item", "_call(self, part"), 32, "the two syntax trees differ", ""),
-    ("renames a public method", ("def run", "def start"), 16, "a public signature differs", "def run"),
-    ("changes a public default", ("items: list[int]) -> list", "items: int) -> list"), 16, "a public signature differs", ""),
-    ("drops a return type", (") -> list[int]:", "):"), 16, "a public signature differs", ""),
-    ("changes a base", ("class SyncDriver", "class SyncDriver(X)"), 11, "a public signature differs", ""),
-    ("drops a with", ("with self._lock:", "if self._lock:"), 18, "the two syntax trees differ", ""),
-    ("swaps an operator", ("+", "-"), 20, "the two syntax trees differ", ""),
-    ("changes a number to its equal", ("LIMIT = 3", "LIMIT = 3.0"), 8, "the two syntax trees differ", "LIMIT = 3"),
-    ("changes a string", ("Runs", "Starts"), 2, "the two syntax trees differ", ""),
-    ("maps one name too many", ("import Iterator", "import Iterable"), 4, "the two syntax trees differ", ""),
-    ("drops a statement", ("found = []", "pass"), 17, "the two syntax trees differ", ""),
+WORD, BROKEN = "a word of the async lane is left", "the generated module does not compile"
+LENGTH, PLACE = "the two files differ in length", "a definition is on another line"
+SIGNATURE, TREE = "a public signature differs", "the two syntax trees differ"
+NEUTRAL = "words that are true on both lanes"
+RUN = "def run(self, items: list[int]) -> list[int]"
+# A generator with a fault writes the fault, so the bytes agree: only judges that have no part in it can tell.
+FAULTS: list[tuple[str, str, str, int, str, str]] = [
+    ("keeps an await", "return item *", "return await item *", 31, WORD, NEUTRAL),
+    ("keeps a name", "SyncDriver", "AsyncDriver", 11, WORD, NEUTRAL),
+    ("keeps a comment", "one at a time", "Awaits", 19, WORD, NEUTRAL),
+    ("keeps a docstring", "Runs", "A coroutine that runs", 2, WORD, NEUTRAL),
+    ("keeps a string", "LIMIT = 3", "LIMIT = 'ASYNCIO'", 8, WORD, NEUTRAL),
+    ("breaks the syntax", "item * 2", "item * 2)", 31, BROKEN, "a module that compiles"),
+    ("adds a line", "item * 2\n", "item * 2\n\n", 32, LENGTH, "31 lines, not 32"),
+    ("drops a line", "\n        return item * 2\n", " return item * 2\n", 31, LENGTH, "31 lines, not 30"),
+    ("moves a class", "\n\nclass SyncDriver:", "\nclass SyncDriver:\n", 10, PLACE, ""),
+    ("renames a public method", "def run", "def start", 17, SIGNATURE, RUN),
+    ("changes a public parameter", "run(self, items: list[int]", "run(self, items: int", 17, SIGNATURE, RUN),
+    ("adds a public default", "list[int]) -> list[int]", "list[int] = ()) -> list[int]", 17, SIGNATURE, RUN),
+    ("drops a return type", ") -> list[int]:", "):", 17, SIGNATURE, RUN),
+    ("adds a base", "class SyncDriver:", "class SyncDriver(object):", 11, SIGNATURE, "class SyncDriver()"),
+    ("changes a private parameter", "_call(self, item", "_call(self, part", 30, TREE, "    def _call(self, item: int) -> int:"),
+    ("drops a with", "with self._lock:", "if self._lock:", 19, TREE, "        with self._lock:  # one at a time"),
+    ("swaps an operator", "+", "-", 21, TREE, "                if item + LIMIT > 0:"),
+    ("changes a number to its equal", "LIMIT = 3", "LIMIT = 3.0", 8, TREE, "LIMIT = 3"),
+    ("changes a string", "Runs", "Starts", 2, TREE, '"""Runs a flow."""'),
+    ("maps a name wrongly", "import Iterator", "import Iterable", 4, TREE, "from collections.abc import Iterator"),
+    ("drops a statement", "found = []", "pass", 18, TREE, "        found = []"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "problem", "expected"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
+)
+def test_a_fault_of_the_generator_itself_is_caught(
+    old: str, new: str, line: int, problem: str, expected: str, tmp_path: Path
+) -> None:
+    def faulty(source: str, origin: str, names: Mapping[str, str]) -> str:
+        text = lanes.generate(source, origin, names)
+        return text.replace(old, new, 1) if origin == SOURCE else text
+
+    root = make_workspace(tmp_path)
+    committed = faulty(DRIVER, SOURCE, RULES[LANE])
+    (root / TARGET).write_text(committed)
+    finding = check(root, RULES, faulty)
+    assert str(finding) + "\n" == message(
+        f"{TARGET}:{line}", problem, line_of(DRIVER, line), expected, line_of(committed, line), SOURCE
+    )
+
+
+def test_a_source_whose_result_does_not_compile_is_a_finding(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path)
+    source = "# A.\ndef f(AsyncA, SyncA): pass\n"
+    (root / SOURCE).write_text(source)
+    (root / TARGET).write_text(source)
+    finding = check(root, {LANE: {}, "tests": {}}, lanes.generate)
+    signature = "def f(AsyncA, SyncA): pass"
+    assert str(finding) + "\n" == message(f"{TARGET}:2", BROKEN, signature, "a module that compiles", signature, SOURCE)
+
+
+def test_the_independent_judges_accept_what_the_generator_makes_of_every_construct() -> None:
+    generated = lanes.generate(SAMPLER, SOURCE)
+    assert list(independent_findings(Pair(SOURCE, TARGET, SAMPLER, generated, {}))) == []

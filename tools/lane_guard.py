@@ -222,14 +222,14 @@ def _difference(source: object, target: object, names: Mapping[str, str], line: 
         source = source.value
     elif isinstance(source, ast.comprehension):
         source.is_async = 0
+    line = getattr(source, "lineno", line)
     if _SYNC_KINDS.get(type(source), type(source)) is not type(target):
         return line
     if isinstance(source, ast.Constant) and isinstance(target, ast.Constant):
         same = type(source.value) is type(target.value) and source.value == target.value
-        return None if same else source.lineno
+        return None if same else line
     parts: Iterable[tuple[object, object]]
     if isinstance(source, ast.AST):
-        line = getattr(source, "lineno", line)
         parts = [(getattr(source, field), getattr(target, field)) for field in source._fields]
     elif isinstance(source, list) and isinstance(target, list):
         parts = zip_longest(source, target)

@@ -3,16 +3,15 @@
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 from doubleweave.core.setup import Clock
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _new_trace_id() -> str:
     return uuid.uuid4().hex
 
 
-SYSTEM_CLOCK = Clock(now=_now, perf_counter=time.perf_counter, time=time.time, new_trace_id=_new_trace_id)
+SYSTEM_CLOCK = Clock(
+    now=partial(datetime.now, UTC), perf_counter=time.perf_counter, time=time.time, new_trace_id=_new_trace_id
+)

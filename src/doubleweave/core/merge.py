@@ -61,12 +61,11 @@ def _report_collisions(
     step_name: str,
     logger: logging.Logger,
 ) -> None:
+    level = logging.DEBUG if policy == "overwrite" else logging.WARNING
+    if policy != "error" and not logger.isEnabledFor(level):
+        return
     keys = [key for key in projected if key in context]
     if policy == "error":
         raise ContextKeyCollisionError(flow_name, step_index, step_name, keys)
-    level = logging.DEBUG if policy == "overwrite" else logging.WARNING
-    if logger.isEnabledFor(level):
-        for key in keys:
-            logger.log(
-                level, "Flow '%s' step %d '%s': context key %r overwritten", flow_name, step_index, step_name, key
-            )
+    for key in keys:
+        logger.log(level, "Flow '%s' step %d '%s': context key %r overwritten", flow_name, step_index, step_name, key)

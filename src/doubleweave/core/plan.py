@@ -89,7 +89,7 @@ class Plan:
 
     def fits(self, flow: AnyFlow) -> bool:
         """Say whether the flow still is as it was when this plan was made; flows and steps can be changed in place."""
-        return self._frozen == _freeze(flow)
+        return self._frozen == [step.__dict__ for step in flow.steps]
 
 
 def make_plan(flow: AnyFlow) -> Plan:
@@ -124,14 +124,17 @@ def _dag_levels(flow: DAGFlow) -> list[Level]:
     return levels
 
 
+_CONTAINERS = ("input_mapping", "output_mapping", "decision_candidates", "depends_on", "branches")
+
+
 def _freeze(flow: AnyFlow) -> list[Any]:
+    """Copy the state of a flow's steps, deep enough that a later change of a step or its containers shows."""
     return [_state_of(step) for step in flow.steps]
 
 
 def _state_of(step: FlowStep) -> dict[str, Any]:
     state = dict(step.__dict__)
-    for field in ("input_mapping", "output_mapping", "decision_candidates", "depends_on", "branches"):
-        value = state.get(field)
-        if value:
+    for field in _CONTAINERS:
+        if value := state.get(field):
             state[field] = value.copy()
     return state

@@ -33,7 +33,8 @@ def one_at_a_time(run: Run) -> Life[bool]:
             except SubFlowCancelled as error:
                 raise reanchored(run, step, error) from error.error
             if not is_dag:
-                run.step_ended(record)
+                if run.hooks.step_end:
+                    run.step_ended(record)
                 run.log.append(record)
                 if not record.success:
                     return False

@@ -33,6 +33,7 @@ from doubleweave.models.hooks import StepChunkContext
 from doubleweave.models.log_lines import log_step_end, log_step_start
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.records import StepRecord
+from doubleweave.models.steps import RetryPolicy
 from doubleweave.models.tools import ToolBase
 
 # What stands between a step and its tool; each of these becomes the step's record, whatever its `on_error` says.
@@ -68,7 +69,8 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
         draft.inputs = inputs = _resolve(draft, context)
         if step.has_contracts:
             _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
-        run.step_started(step, draft.tool_name, inputs, draft.started_at)
+        if run.hooks.step_start:
+            run.step_started(step, draft.tool_name, inputs, draft.started_at)
         if run.logs_steps:
             log_step_start(logger, step.index, draft.tool_name, inputs, redaction=run.policies.redaction_policy)
         if tool.safety.requires_approval or run.policies.max_side_effect_level is not None:
@@ -82,9 +84,13 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
     try:
         if tool.is_streaming:
             outputs = yield from _stream(draft, tool)
+        elif step.retry is not None:
+            outputs = yield from _call_with_retries(draft, tool, step.retry)
         else:
-            outputs = yield from _call_with_retries(draft, tool)
+            outputs = tool._validate_output((yield CallTool(tool, tool.validate_input(inputs), run.call_context)))
     except Exception as error:
+        if step.retry is None and not tool.is_streaming:
+            draft.retry_errors.append(text_of(error))
         return (yield from _after_failure(draft, tool, error))
     return _succeeded(draft, tool, outputs)
 
@@ -107,12 +113,12 @@ def _check_contract(
         raise SchemaValidationError(tool_name, draft.step.index, text_of(error), context=word) from error
 
 
-def _call_with_retries(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
-    run, policy = draft.run, draft.step.retry
-    suppressed = policy is not None and run.policies.strict_safety and _unsafe_to_retry(tool)
+def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Life[dict[str, Any]]:
+    run = draft.run
+    suppressed = run.policies.strict_safety and _unsafe_to_retry(tool)
     retryable: tuple[type[BaseException], ...] = ()
     attempts = 1
-    if policy is not None and not suppressed:
+    if not suppressed:
         retryable = policy.resolved_retryable_errors()
         attempts += policy.max_retries
     for attempt in count(1):
@@ -123,7 +129,7 @@ def _call_with_retries(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
         except Exception as error:
             note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
             draft.retry_errors.append(text_of(error) + note)
-            if policy is None or attempt >= attempts or not isinstance(error, retryable):
+            if attempt >= attempts or not isinstance(error, retryable):
                 raise
         delay = policy.compute_delay(attempt)
         if delay > 0:
