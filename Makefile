@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help generate check-generated check test parity build
+.PHONY: help generate check-generated check test demo parity build
 
 help: ## List every target
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 20
@@ -28,6 +28,12 @@ check: check-generated ## Guard, lint, format and types; no tests
 
 test: check ## All that CI runs
 	$(BIN)/python -W error -X dev -m pytest
+
+demo: $(STAMP) ## Run the example flow on both lanes
+	@$(BIN)/python -m doubleweave.examples.audit
+
+parity: $(STAMP) ## Compare the lanes on 20,000 random flows
+	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/test_differential.py
 
 build: $(STAMP) ## Build wheel and sdist into dist/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build

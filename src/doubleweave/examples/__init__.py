@@ -1,0 +1,1 @@
+"""Flows that run as they are; see `python -m doubleweave.examples.audit`."""
