@@ -1,13 +1,13 @@
-# Every target sets up what it needs; PYTHON chooses the interpreter.
+# Every target sets up what it needs. PYTHON chooses the interpreter; each choice has an environment of its own.
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help generate check-generated check test demo parity build
+.PHONY: help generate check-generated check test demo bench parity build
 
 help: ## List every target
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 20
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,20 +21,23 @@ generate: $(STAMP) ## Rewrite the generated lane from its source
 check-generated: $(STAMP) ## Prove that the generated lane is what its source says
 	@$(BIN)/python tools/lanes.py check
 
-check: check-generated ## Guard, lint, format and types; no tests
+check: check-generated ## Guard, lint, format, types, layers and sizes; no other tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_sizes.py
 
 test: check ## All that CI runs
 	$(BIN)/python -W error -X dev -m pytest
 
-demo: $(STAMP) ## Run the example flow on both lanes
+demo: $(STAMP) ## Answer a question about this machine on both lanes
 	@$(BIN)/python -m doubleweave.examples.audit
 
+bench: $(STAMP) ## Measure what a step costs
+	@$(BIN)/python tools/bench.py
+
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
-	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/test_differential.py
+	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_differential.py
 
 build: $(STAMP) ## Build wheel and sdist into dist/
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build
-	@$(BIN)/python -m build --outdir dist
+	@$(BIN)/python -m hatchling build -d dist

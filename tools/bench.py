@@ -1,0 +1,90 @@
+"""What a step costs: chains of trivial tools as a ratio to the bare loop that only validates, calls and merges.
+
+Ours and the loop are measured in alternation in one process; the median of the paired ratios is printed.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from doubleweave import Flow, FlowExecutor, FlowRegistry, FlowStep, Tool
+
+PAIRS = 15
+
+
+class Value(BaseModel):
+    x: int
+
+
+def increment(value: Value) -> dict[str, int]:
+    return {"x": value.x + 1}
+
+
+async def increment_async(value: Value) -> dict[str, int]:
+    return {"x": value.x + 1}
+
+
+def floor(length: int) -> None:
+    context = {"x": 0}
+    for _ in range(length):
+        given = Value.model_validate({"x": context["x"]})
+        context.update(Value.model_validate(increment(given)).model_dump())
+
+
+async def floor_async(length: int) -> None:
+    context = {"x": 0}
+    for _ in range(length):
+        given = Value.model_validate({"x": context["x"]})
+        context.update(Value.model_validate(await increment_async(given)).model_dump())
+
+
+def executor_for(fn: Callable[[Any], Any], length: int) -> FlowExecutor:
+    step = FlowStep(tool_name="increment", input_mapping={"x": "x"})
+    flow = Flow(name="chain", description="", on_context_collision="overwrite", steps=[step] * length)
+    registry = FlowRegistry()
+    registry.register_flow(flow)
+    executor = FlowExecutor(registry)
+    executor.register_tool(Tool(name="increment", description="", input_schema=Value, output_schema=Value, fn=fn))
+    return executor
+
+
+def seconds(work: Callable[[], Any], repeat: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeat):
+        work()
+    return (time.perf_counter() - start) / repeat
+
+
+def row(label: str, ours: Callable[[], Any], bare: Callable[[], Any], length: int) -> None:
+    repeat = max(1, 1000 // length)
+    ours()
+    pairs = [(seconds(ours, repeat), seconds(bare, repeat)) for _ in range(PAIRS)]
+    ratio = statistics.median(mine / loop for mine, loop in pairs)
+    mine = statistics.median(pair[0] for pair in pairs) / length * 1e6
+    print(f"{label:<6} {length:>6} steps  {mine:>7.2f} us a step  {ratio:>5.2f} x the bare loop")
+
+
+def main() -> None:
+    with asyncio.Runner() as runner:
+        for length in (10, 100, 1000):
+            blocking, awaited = executor_for(increment, length), executor_for(increment_async, length)
+            row(
+                "sync",
+                lambda ex=blocking: ex.execute_flow("chain", {"x": 0}),  # type: ignore[misc]
+                lambda n=length: floor(n),  # type: ignore[misc]
+                length,
+            )
+            row(
+                "async",
+                lambda ex=awaited: runner.run(ex.execute_flow_async("chain", {"x": 0})),  # type: ignore[misc]
+                lambda n=length: runner.run(floor_async(n)),  # type: ignore[misc]
+                length,
+            )
+
+
+if __name__ == "__main__":
+    main()
