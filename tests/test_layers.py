@@ -1,97 +1,193 @@
-"""Which layer may import which, read off the syntax trees: imports inside functions count too."""
+"""Which layer may import which, and what it may not use, read off the syntax trees: imports inside functions count too."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "doubleweave"
+BELOW_THE_LANES = {"errors", "models", "core", "_lanes"}
+# Every module and folder at the top of the package, and which of them it may import, itself apart.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "models": {"errors", "models"},
-    "flow": {"models"},
-    "core": {"errors", "models", "core"},
-    "_lanes": {"errors", "models", "core", "_lanes"},
-    "_async": {"errors", "models", "core", "_lanes", "_async"},
-    "_sync": {"errors", "models", "core", "_lanes", "_sync"},
+    "models": {"errors"},
+    "core": {"errors", "models"},
+    "_lanes": {"errors", "models", "core"},
+    "_async": BELOW_THE_LANES,
+    "_sync": BELOW_THE_LANES,
+    "flow": {"errors", "models"},
+    "executor": BELOW_THE_LANES | {"_async", "_sync", "flow"},
+    "__init__": BELOW_THE_LANES | {"executor", "flow"},
+    "examples": {"__init__", "errors", "executor", "flow"},
 }
-LANES_ONLY = {"asyncio", "threading", "queue", "concurrent"}
-NOT_IN_CORE = {"time", "random", "secrets", "uuid", "socket", "os", "io", "pathlib", "subprocess"}
-NEVER_IN_A_RUN = {
-    "random",
-    "secrets",
-    "socket",
-    "http",
-    "urllib",
-    "requests",
-    "httpx",
-    "aiohttp",
-    "openai",
-    "anthropic",
+WAITING = {"asyncio", "threading", "queue", "concurrent"}
+MAY_WAIT = {"_lanes", "examples"}
+OUTSIDE_WORLD = {
+    *("random", "secrets", "socket", "http", "urllib"),
+    *("requests", "httpx", "aiohttp", "openai", "anthropic"),
 }
+NOT_IN_CORE = {"time", "uuid", "os", "io", "pathlib", "subprocess"}
+CLOCKS = re.compile(r"(datetime\.)?(datetime|date)\.(now|utcnow|today)")
+INPUT_AND_OUTPUT = {"open", "print", "input"}
+FOREIGN_TWIN = {"_async": re.compile("Sync[A-Z]"), "_sync": re.compile("Async[A-Z]")}
 
 
-def imported_by(text: str) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the layer"
-            names.add(node.module or "")
-    return names
-
-
-def faults(layer: str, text: str) -> list[str]:
+def faults_of(package: Path) -> list[str]:
     found = []
-    for name in sorted(imported_by(text)):
-        parts = name.split(".")
-        if parts[0] == "doubleweave":
-            # The package root stands above every layer.
-            if parts[1:] == [] and layer not in ALLOWED:
-                continue
-            if len(parts) == 1 or parts[1] not in ALLOWED.get(layer, {parts[1]}):
-                found.append(f"{layer} imports {name}")
-        elif (
-            (parts[0] in LANES_ONLY and layer in ALLOWED and layer != "_lanes")
-            or (parts[0] in NOT_IN_CORE and layer == "core")
-            or (parts[0] in NEVER_IN_A_RUN and layer in ("core", "_lanes", "_async", "_sync", "executor"))
-        ):
-            found.append(f"{layer} imports {name}")
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found += [f"{name.as_posix()}: {fault}" for fault in faults(name.parts[0].removesuffix(".py"), tree)]
     return found
 
 
-def test_every_module_imports_only_layers_below_its_own() -> None:
-    found = []
-    for path in PACKAGE.rglob("*.py"):
-        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        found += [f"{path.name}: {fault}" for fault in faults(layer, path.read_text())]
-    assert found == []
+def faults(layer: str, tree: ast.Module) -> Iterator[str]:
+    if layer not in ALLOWED:
+        yield f"{layer} has no place in the table of layers"
+        return
+    draws = layer == "models" and any(isinstance(n, ast.ClassDef) and n.name == "RetryPolicy" for n in tree.body)
+    for node in ast.walk(tree):
+        for module in imports(node):
+            top, _, rest = module.partition(".")
+            below = rest.split(".")[0]
+            target = below if below in ALLOWED else "__init__"
+            if top == "doubleweave":
+                forbidden = target != layer and target not in ALLOWED[layer]
+            else:
+                forbidden = (
+                    (top in WAITING and layer not in MAY_WAIT)
+                    or (top in OUTSIDE_WORLD and layer != "examples" and not (top == "random" and draws))
+                    or (top in NOT_IN_CORE and layer == "core")
+                )
+            if forbidden or top == "":
+                yield f"imports {module}"
+        if layer == "core":
+            yield from effects(node)
+        if layer in FOREIGN_TWIN:
+            yield from (f"uses {name}" for name in names(node) if FOREIGN_TWIN[layer].match(name))
 
 
-def test_only_the_retry_policy_draws_random_numbers() -> None:
-    users = [path.name for path in (PACKAGE / "models").glob("*.py") if "random" in imported_by(path.read_text())]
-    assert users == ["steps.py"]
+def imports(node: ast.AST) -> list[str]:
+    """Return what a node imports, by full name; an import whose module is a literal string counts, a relative one too."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        module = "." * node.level + (node.module or "")
+        return [f"{module}.{alias.name}" for alias in node.names] if module == "doubleweave" else [module]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+        return [str(arg.value) for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+    return []
+
+
+def effects(node: ast.AST) -> Iterator[str]:
+    """Yield how a node waits, reads a clock, or reads or writes anything."""
+    if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
+        yield "waits"
+    if isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if CLOCKS.fullmatch(called) or called in INPUT_AND_OUTPUT:
+            yield f"calls {called}"
+
+
+def names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    if isinstance(node, ast.alias):
+        return [node.name]
+    return []
+
+
+def test_the_package_keeps_to_its_layers() -> None:
+    assert faults_of(PACKAGE) == []
+
+
+def test_the_table_names_nothing_that_is_gone() -> None:
+    assert set(ALLOWED) == {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+
+
+DIRECTION = [
+    ("errors.py", "from doubleweave.models import x", "imports doubleweave.models"),
+    ("models/a.py", "from doubleweave.core.plan import Plan", "imports doubleweave.core.plan"),
+    ("models/a.py", "import doubleweave", "imports doubleweave"),
+    ("models/a.py", "from doubleweave import core", "imports doubleweave.core"),
+    ("models/a.py", "from doubleweave import Flow", "imports doubleweave.Flow"),
+    ("core/a.py", "def f():\n    import doubleweave._lanes.calls", "imports doubleweave._lanes.calls"),
+    ("core/a.py", "import importlib\nimportlib.import_module('doubleweave._sync')", "imports doubleweave._sync"),
+    ("_lanes/a.py", "from doubleweave._async.executor import f", "imports doubleweave._async.executor"),
+    ("_lanes/a.py", "from doubleweave.executor import f", "imports doubleweave.executor"),
+    ("_async/a.py", "from doubleweave._sync.executor import x", "imports doubleweave._sync.executor"),
+    ("_sync/a.py", "if TYPE_CHECKING:\n    from doubleweave._async import executor", "imports doubleweave._async"),
+    ("flow/__init__.py", "from doubleweave._lanes.tools import Tool", "imports doubleweave._lanes.tools"),
+    ("executor.py", "import doubleweave.examples.audit", "imports doubleweave.examples.audit"),
+    ("examples/a.py", "from doubleweave._sync.executor import f", "imports doubleweave._sync.executor"),
+    ("core/a.py", "from . import b", "imports ."),
+    ("core/deep/a.py", "from ..b import c", "imports ..b"),
+    ("news.py", "", "news has no place in the table of layers"),
+]
+WAITERS = [
+    (path, f"import {module}", f"imports {module}")
+    for path in ("errors.py", "models/a.py", "core/a.py", "_async/a.py", "_sync/a.py", "executor.py", "flow/a.py")
+    for module in ("asyncio", "asyncio.tasks", "threading", "queue", "concurrent.futures")
+]
+DETERMINISM = [
+    (path, f"from {module} import x", f"imports {module}")
+    for path in ("core/a.py", "_lanes/a.py", "_async/a.py", "_sync/a.py", "executor.py", "models/a.py")
+    for module in (*sorted(OUTSIDE_WORLD), "urllib.request")
+]
+CORE = [
+    *(("core/a.py", f"def f():\n    import {module}", f"imports {module}") for module in sorted(NOT_IN_CORE)),
+    ("core/a.py", "import os.path", "imports os.path"),
+    ("core/a.py", "__import__('time')", "imports time"),
+    ("core/a.py", "datetime.now(UTC)", "calls datetime.now"),
+    ("core/a.py", "datetime.datetime.utcnow()", "calls datetime.datetime.utcnow"),
+    ("core/a.py", "date.today()", "calls date.today"),
+    ("core/a.py", "open('x')", "calls open"),
+    ("core/a.py", "print('x')", "calls print"),
+    ("core/a.py", "async def f(): pass", "waits"),
+]
+TWINS = [
+    ("_async/a.py", "from doubleweave._lanes.locks import SyncLock", "uses SyncLock"),
+    ("_async/a.py", "SyncLock()", "uses SyncLock"),
+    ("_sync/a.py", "locks.AsyncLock()", "uses AsyncLock"),
+]
+RANDOM = [
+    ("models/a.py", "import random\nclass Flow: pass", "imports random"),
+    ("core/a.py", "import random\nclass RetryPolicy: pass", "imports random"),
+    ("models/a.py", "import secrets\nclass RetryPolicy: pass", "imports secrets"),
+]
+
+
+def write(package: Path, path: str, text: str) -> None:
+    (package / path).parent.mkdir(parents=True, exist_ok=True)
+    (package / path).write_text(text)
+
+
+@pytest.mark.parametrize(("path", "text", "fault"), [*DIRECTION, *WAITERS, *DETERMINISM, *CORE, *TWINS, *RANDOM])
+def test_a_module_that_leaves_its_layer_is_found(path: str, text: str, fault: str, tmp_path: Path) -> None:
+    write(tmp_path, "errors.py", "class DoubleweaveError(Exception): pass")
+    write(tmp_path, path, text)
+    assert faults_of(tmp_path) == [f"{path}: {fault}"]
 
 
 @pytest.mark.parametrize(
-    ("layer", "text", "fault"),
+    ("path", "text"),
     [
-        ("models", "from doubleweave.core.plan import Plan", "models imports doubleweave.core.plan"),
-        ("core", "def f():\n    import doubleweave._lanes.calls", "core imports doubleweave._lanes.calls"),
-        ("core", "import time", "core imports time"),
-        ("core", "import asyncio", "core imports asyncio"),
-        ("_async", "import threading", "_async imports threading"),
-        ("_async", "from doubleweave._sync.executor import x", "_async imports doubleweave._sync.executor"),
+        ("models/a.py", "from doubleweave.models.b import c\nfrom doubleweave.errors import d\nimport time, uuid"),
+        ("models/a.py", "import random\nclass RetryPolicy: pass"),
         (
-            "_sync",
-            "if TYPE_CHECKING:\n    from doubleweave._async import executor",
-            "_sync imports doubleweave._async",
+            "core/a.py",
+            "from datetime import datetime\nx = run.now()\ny = datetime(2020, 1, 1)\nimportlib.import_module(z)",
         ),
-        ("core", "from doubleweave import Flow", "core imports doubleweave"),
-        ("_lanes", "import httpx", "_lanes imports httpx"),
-        ("errors", "from doubleweave.models import x", "errors imports doubleweave.models"),
+        ("_lanes/a.py", "import asyncio, threading, queue, concurrent.futures, time\nclass SyncLock(AsyncLock): pass"),
+        ("_async/a.py", "from doubleweave._lanes.locks import AsyncLock\nfrom doubleweave._async.b import c"),
+        ("executor.py", "from doubleweave._async.executor import f\nfrom doubleweave._sync.executor import f as g"),
+        ("examples/a.py", "import asyncio, random, urllib.request\nfrom doubleweave import Flow"),
     ],
 )
-def test_an_import_against_the_direction_is_found(layer: str, text: str, fault: str) -> None:
-    assert faults(layer, text) == [fault]
+def test_a_module_that_keeps_to_its_layer_is_not(path: str, text: str, tmp_path: Path) -> None:
+    write(tmp_path, path, text)
+    assert faults_of(tmp_path) == []

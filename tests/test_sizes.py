@@ -2,19 +2,45 @@
 
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
-LANES = ROOT / "src" / "doubleweave"
+THIN = "src/doubleweave/_async/executor.py"
+LANE = ("src/doubleweave/_async/", "src/doubleweave/_lanes/")
 
 
-def lines_of(path: Path) -> int:
-    return len(path.read_text().splitlines())
+def faults_of(root: Path) -> list[str]:
+    files = [path for folder in ("src", "tests", "tools") for path in sorted((root / folder).rglob("*.py"))]
+    names = {path.relative_to(root).as_posix(): path for path in files if "_sync" not in path.parts}
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in names.items()}
+    found = [f"{name} has {count} lines" for name, count in lines.items() if count > (499 if name == THIN else 600)]
+    lane = sum(count for name, count in lines.items() if name.startswith(LANE))
+    return [*found, f"the lane has {lane} lines"] if lane >= 1500 else found
 
 
-def test_no_hand_written_file_is_longer_than_600_lines() -> None:
-    files = [path for folder in ("src", "tests", "tools") for path in (ROOT / folder).rglob("*.py")]
-    assert [path.name for path in files if "_sync" not in path.parts and lines_of(path) > 600] == []
+def test_no_file_and_no_lane_is_too_long() -> None:
+    assert faults_of(ROOT) == []
 
 
-def test_the_lane_source_stays_thin() -> None:
-    assert lines_of(LANES / "_async" / "executor.py") < 500
-    assert sum(lines_of(path) for name in ("_async", "_lanes") for path in (LANES / name).glob("*.py")) < 1500
+@pytest.mark.parametrize(
+    ("files", "faults"),
+    [
+        ({"src/doubleweave/core/a.py": 600, "tests/test_a.py": 600, "tools/a.py": 600}, []),
+        ({"src/doubleweave/core/a.py": 601}, ["src/doubleweave/core/a.py has 601 lines"]),
+        ({"tests/_async/test_a.py": 601}, ["tests/_async/test_a.py has 601 lines"]),
+        ({"tools/a.py": 601}, ["tools/a.py has 601 lines"]),
+        ({"src/doubleweave/_sync/a.py": 601, "tests/_sync/test_a.py": 601}, []),
+        ({THIN: 499}, []),
+        ({THIN: 500}, [f"{THIN} has 500 lines"]),
+        ({"src/doubleweave/_async/a.py": 500, "src/doubleweave/_lanes/a.py": 500, "src/doubleweave/_lanes/b/c.py": 499}, []),
+        (
+            {"src/doubleweave/_async/a.py": 500, "src/doubleweave/_lanes/a.py": 500, "src/doubleweave/_lanes/b.py": 500},
+            ["the lane has 1500 lines"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_too_long_is_found(files: dict[str, int], faults: list[str], tmp_path: Path) -> None:
+    for name, lines in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("#\n" * lines)
+    assert faults_of(tmp_path) == faults
