@@ -6,7 +6,8 @@ Ours and the loop are measured in alternation in one process; the median of the 
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -68,22 +69,17 @@ def row(label: str, ours: Callable[[], Any], bare: Callable[[], Any], length: in
     print(f"{label:<6} {length:>6} steps  {mine:>7.2f} us a step  {ratio:>5.2f} x the bare loop")
 
 
+def run_anew(runner: asyncio.Runner, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    runner.run(make())
+
+
 def main() -> None:
     with asyncio.Runner() as runner:
         for length in (10, 100, 1000):
             blocking, awaited = executor_for(increment, length), executor_for(increment_async, length)
-            row(
-                "sync",
-                lambda ex=blocking: ex.execute_flow("chain", {"x": 0}),  # type: ignore[misc]
-                lambda n=length: floor(n),  # type: ignore[misc]
-                length,
-            )
-            row(
-                "async",
-                lambda ex=awaited: runner.run(ex.execute_flow_async("chain", {"x": 0})),  # type: ignore[misc]
-                lambda n=length: runner.run(floor_async(n)),  # type: ignore[misc]
-                length,
-            )
+            row("sync", partial(blocking.execute_flow, "chain", {"x": 0}), partial(floor, length), length)
+            awaited_run = partial(run_anew, runner, partial(awaited.execute_flow_async, "chain", {"x": 0}))
+            row("async", awaited_run, partial(run_anew, runner, partial(floor_async, length)), length)
 
 
 if __name__ == "__main__":
