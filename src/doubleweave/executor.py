@@ -25,7 +25,7 @@ from doubleweave.models.compatibility import DriftInfo
 from doubleweave.models.contracts import SideEffectLevel
 from doubleweave.models.cost import CostProfile
 from doubleweave.models.observation import TraceRecorder
-from doubleweave.models.records import ExecutionResult, failed_capability_record
+from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.redaction import RedactionPolicy
 from doubleweave.models.registry import FlowRegistry
 from doubleweave.models.steps import FlowStep
@@ -174,7 +174,7 @@ class _Executor:
         error = FlowExecutionError(
             step.display_name, step_index, "capability steps are not supported by FlowExecutor; override this method"
         )
-        return failed_capability_record(step_index, step.display_name, error, SYSTEM_CLOCK.now())
+        return failed_step_record(step_index, step.display_name, {}, error, SYSTEM_CLOCK.now())
 
     def _run_capability_step(self, *arguments: Any) -> Any:
         return self.execute_capability_step(*arguments)

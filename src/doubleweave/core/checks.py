@@ -68,8 +68,8 @@ def choose_tool(draft: Draft, context: dict[str, Any]) -> Life[None]:
     if chosen not in candidates:
         detail = f"it returned {chosen!r}, which is not one of decision_candidates {candidates!r}."
         raise DecisionCallbackError(step.name, step.index, detail)
-    draft.tool_name = chosen
-    draft.decision = DecisionRecord(
+    draft.record.tool_name = chosen
+    draft.record.decision = DecisionRecord(
         candidates=candidates,
         chosen=chosen,
         default_tool_name=step.name,
@@ -101,7 +101,7 @@ def ask_approval(draft: Draft, tool: ToolBase) -> Life[None]:
         step_index=step.index,
         step_id=step.step_id,
         tool_name=tool.name,
-        inputs=_redacted(draft) if run.policies.redaction_policy is not None else dict(draft.inputs),
+        inputs=_redacted(draft) if run.policies.redaction_policy is not None else dict(draft.record.inputs),
         safety=safety,
     )
     try:
@@ -113,7 +113,7 @@ def ask_approval(draft: Draft, tool: ToolBase) -> Life[None]:
         raise _denial(draft, tool, f"the approval callback returned {answer!r}, which is no ApprovalDecision")
     if answer is ApprovalDecision.DENY:
         raise _denial(draft, tool, safety.approval_reason or "the approval callback denied it")
-    draft.approval = ApprovalRecord(decision=ApprovalDecision.APPROVE)
+    draft.record.approval = ApprovalRecord(decision=ApprovalDecision.APPROVE)
 
 
 def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
@@ -131,7 +131,9 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
             step_id=step.step_id,
             tool_name=tool.name,
             stage="input",
-            inputs=_redacted(draft) if run.policies.redaction_policy is not None else copy.deepcopy(draft.inputs),
+            inputs=_redacted(draft)
+            if run.policies.redaction_policy is not None
+            else copy.deepcopy(draft.record.inputs),
         )
         check = run.policies.guardrail_callback.check
         yield Invoke(check, (question,), run.call_context, f"{PRODUCT}-guardrail-{run.flow.name}")
@@ -141,9 +143,9 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
 
 
 def _redacted(draft: Draft) -> dict[str, Any]:
-    return draft.run.policies.redaction_policy.redact(draft.inputs)  # type: ignore[union-attr]
+    return draft.run.policies.redaction_policy.redact(draft.record.inputs)  # type: ignore[union-attr]
 
 
 def _denial(draft: Draft, tool: ToolBase, reason: str) -> ApprovalDeniedError:
-    draft.approval = ApprovalRecord(decision=ApprovalDecision.DENY, reason=reason)
+    draft.record.approval = ApprovalRecord(decision=ApprovalDecision.DENY, reason=reason)
     return ApprovalDeniedError(tool.name, draft.step.index, reason)

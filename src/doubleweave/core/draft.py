@@ -2,80 +2,77 @@
 
 from typing import Any
 
+from doubleweave.core.mapping import Unresolved
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
-from doubleweave.models.callbacks import ApprovalRecord, DecisionRecord
+from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import ExecutionResult, StepRecord, trusted_step_record
+from doubleweave.models.records import StepRecord, failed_step_record, record_of
 
 
 class Draft:
-    """What is known of a running step, and the ways in which it can become a record."""
+    """A record that is filled while its step runs, and the ways in which it is finished."""
 
-    __slots__ = (
-        "_perf_start",
-        "approval",
-        "decision",
-        "fallback",
-        "inputs",
-        "retry_count",
-        "retry_errors",
-        "run",
-        "started_at",
-        "step",
-        "sub_result",
-        "tool_name",
-    )
+    __slots__ = ("_perf_start", "_values", "record", "run", "step")
 
     def __init__(self, run: Run, step: PlannedStep) -> None:
         self.run = run
         self.step = step
-        self.tool_name = step.name
-        self.inputs: dict[str, Any] = {}
-        self.approval: ApprovalRecord | None = None
-        self.decision: DecisionRecord | None = None
-        self.fallback: str | None = None
-        self.retry_count = 0
-        self.retry_errors: list[str] = []
-        self.sub_result: ExecutionResult | None = None
-        self.started_at = run.now()
+        # The record's own dict: to write there costs a tenth of what an assignment to the model does.
+        self._values = values = step.values.copy()
+        values["inputs"] = {}
+        values["retry_errors"] = []
+        values["started_at"] = run.now()
         self._perf_start = run.perf_counter()
+        self.record = record_of(values)
+
+    def take_inputs(self, context: dict[str, Any]) -> dict[str, Any]:
+        """Resolve the step's inputs and keep them.
+
+        Raises:
+            InputMappingError: The input mapping names what is not in `context`.
+        """
+        try:
+            self._values["inputs"] = inputs = self.step.resolve(context)
+        except Unresolved as error:
+            raise InputMappingError(self.record.tool_name, self.step.index, error.key) from error.__cause__
+        return inputs
 
     def succeeded(self, outputs: dict[str, Any]) -> StepRecord:
         """Return the record of a step whose outputs go on."""
-        return self._record(outputs, True)
+        run, values = self.run, self._values
+        values["outputs"] = outputs
+        values["ended_at"] = run.now()
+        values["duration_ms"] = (run.perf_counter() - self._perf_start) * 1000.0
+        return self.record
 
     def skipped(self, error: Exception | None = None) -> StepRecord:
         """Return the record of a step that counts as done without outputs, with the error that was skipped, if any."""
-        return self._record({}, True, error, skipped=True)
+        self._values["skipped"] = True
+        if error is not None:
+            self._keep_error(error)
+        return self.succeeded({})
 
     def failed(self, error: Exception) -> StepRecord:
         """Log the error and return the record of a step that failed with it."""
         self.log_failure(error)
-        return self._record(None, False, error)
+        self._keep_error(error)
+        record = self.succeeded({})
+        record.success = False
+        record.outputs = None
+        return record
 
-    def interrupted(self, error: Exception) -> StepRecord:
+    def interrupted(self, error: FlowCancelledError) -> StepRecord:
         """Return the record of a sub-flow's step whose sub-flow was cancelled."""
-        now = self.run.now()
-        return trusted_step_record(
-            self.step.index,
-            self.step.name,
-            {},
-            None,
-            now,
-            now,
-            0.0,
-            success=False,
-            error_type=type(error).__name__,
-            error_message=str(error),
-            flow_name=self.step.flow_name,
-            sub_result=getattr(error, "result", None),
+        step = self.step
+        return failed_step_record(
+            step.index, step.name, {}, error, self.run.now(), flow_name=step.flow_name, sub_result=error.result
         )
 
     def log_failure(self, error: Exception) -> None:
         """Write the one ERROR line of a failure."""
-        log_step_error(logger, self.step.index, self.tool_name, error)
+        log_step_error(logger, self.step.index, self.record.tool_name, error)
 
     def log_failure_of(self, record: StepRecord) -> None:
         """Write the ERROR line of a record that somebody else made."""
@@ -87,31 +84,9 @@ class Draft:
             record.error_message,
         )
 
-    def _record(
-        self, outputs: dict[str, Any] | None, success: bool, error: Exception | None = None, skipped: bool = False
-    ) -> StepRecord:
-        run = self.run
-        return trusted_step_record(
-            self.step.index,
-            self.tool_name,
-            self.inputs,
-            outputs,
-            self.started_at,
-            run.now(),
-            (run.perf_counter() - self._perf_start) * 1000.0,
-            error_type=None if error is None else type(error).__name__,
-            error_message=None if error is None else text_of(error),
-            success=success,
-            retry_count=self.retry_count,
-            retry_errors=self.retry_errors,
-            skipped=skipped,
-            fallback_used=self.fallback is not None,
-            fallback_tool_name=self.fallback,
-            flow_name=self.step.flow_name,
-            sub_result=self.sub_result,
-            approval=self.approval,
-            decision=self.decision,
-        )
+    def _keep_error(self, error: Exception) -> None:
+        name = type(error).__name__
+        self._values.update(error_type=name, error_code=error_code_for(name), error_message=text_of(error))
 
 
 def text_of(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Which middleware methods a run calls, and what happens when one fails."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from doubleweave.models.hooks import BaseMiddleware
@@ -20,13 +20,17 @@ class Hooks:
 
     __slots__ = ("flow_end", "flow_start", "step_chunk", "step_end", "step_start")
 
-    def __init__(self, middleware: Iterable[Any]) -> None:
-        chain = tuple(middleware)
+    def __init__(self, chain: tuple[Any, ...]) -> None:
         self.flow_start = _listeners(chain, "on_flow_start")
         self.step_start = _listeners(chain, "on_step_start")
         self.step_chunk = _listeners(chain, "on_step_chunk")
         self.step_end = _listeners(chain, "on_step_end")
         self.flow_end = _listeners(chain, "on_flow_end")
+
+
+def hooks_of(middleware: tuple[Any, ...]) -> Hooks:
+    """Return the hook methods of a chain of middleware."""
+    return Hooks(middleware) if middleware else _NOBODY
 
 
 def call_hooks(listeners: tuple[Hook, ...], payload: Any) -> None:
@@ -45,3 +49,6 @@ def _listeners(chain: tuple[Any, ...], hook: str) -> tuple[Hook, ...]:
         for item in chain
         if (method := getattr(item, hook, None)) is not None and getattr(method, "__func__", None) is not no_op
     )
+
+
+_NOBODY = Hooks(())

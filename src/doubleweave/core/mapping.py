@@ -40,10 +40,14 @@ def mapped_keys(mapping: Mapping[str, Any]) -> frozenset[str] | None:
 
 def _key_resolver(pairs: tuple[tuple[str, str], ...]) -> Resolver:
     def resolve(context: dict[str, Any]) -> dict[str, Any]:
+        inputs = {}
         try:
-            return {target: context[source] for target, source in pairs}
+            # A loop, because a comprehension is one more call on Python 3.11.
+            for target, source in pairs:
+                inputs[target] = context[source]
         except KeyError as error:
             raise Unresolved(error.args[0]) from None
+        return inputs
 
     return resolve
 

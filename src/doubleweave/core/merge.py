@@ -46,10 +46,21 @@ def merge_step_outputs(
         ContextKeyCollisionError: A key exists and the policy is `"error"`.
         OutputMappingError: The mapping names an output that the tool did not produce.
     """
-    projected = apply_output_mapping(outputs, output_mapping, tool_name=step_name, step_index=step_index)
-    if not projected.keys().isdisjoint(context):
+    projected = outputs
+    if output_mapping is not None:
+        projected = apply_output_mapping(outputs, output_mapping, tool_name=step_name, step_index=step_index)
+    if heeds_collisions(policy, logger) and not projected.keys().isdisjoint(context):
         _report_collisions(context, projected, policy, flow_name, step_index, step_name, logger)
     context.update(projected)
+
+
+def heeds_collisions(policy: str, logger: logging.Logger) -> bool:
+    """Say whether anything happens when a key is overwritten: an error, or a line in the log."""
+    return policy == "error" or logger.isEnabledFor(_level_of(policy))
+
+
+def _level_of(policy: str) -> int:
+    return logging.DEBUG if policy == "overwrite" else logging.WARNING
 
 
 def _report_collisions(
@@ -61,11 +72,9 @@ def _report_collisions(
     step_name: str,
     logger: logging.Logger,
 ) -> None:
-    level = logging.DEBUG if policy == "overwrite" else logging.WARNING
-    if policy != "error" and not logger.isEnabledFor(level):
-        return
     keys = [key for key in projected if key in context]
     if policy == "error":
         raise ContextKeyCollisionError(flow_name, step_index, step_name, keys)
+    level = _level_of(policy)
     for key in keys:
         logger.log(level, "Flow '%s' step %d '%s': context key %r overwritten", flow_name, step_index, step_name, key)

@@ -4,6 +4,7 @@ from typing import Any
 
 from doubleweave.core.mapping import Resolver, compile_mapping
 from doubleweave.models.flows import AnyFlow, DAGFlow
+from doubleweave.models.records import record_values
 from doubleweave.models.steps import DAGFlowStep, FlowStep, RetryPolicy, fallback_tool
 from doubleweave.models.topology import dag_levels, validate_dag_topology
 
@@ -33,6 +34,7 @@ class PlannedStep:
         "retry",
         "skips_errors",
         "step_id",
+        "values",
     )
 
     def __init__(self, model: FlowStep, index: int, level: int) -> None:
@@ -41,6 +43,8 @@ class PlannedStep:
         self.level = level
         self.name: str = model.display_name
         self.flow_name = model.flow_name
+        # What every record of this step begins with.
+        self.values = record_values(step_index=index, tool_name=self.name, flow_name=self.flow_name)
         self.resolve: Resolver = compile_mapping(model.input_mapping)
         self.output_mapping = model.output_mapping
         self.retry: RetryPolicy | None = model.retry

@@ -6,7 +6,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from doubleweave.core.hooks import Hooks, call_hooks
+from doubleweave.core.hooks import call_hooks, hooks_of
+from doubleweave.core.merge import heeds_collisions
 from doubleweave.core.plan import Plan, PlannedStep
 from doubleweave.core.scope import CURRENT_SCOPE, Scope
 from doubleweave.core.setup import Setup, logger
@@ -16,12 +17,12 @@ from doubleweave.models.cost import CostReport, compute_cost_report
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.hooks import FlowEndContext, FlowStartContext, StepEndContext, StepStartContext
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import ExecutionResult, StepRecord, trusted_step_record
+from doubleweave.models.records import ExecutionResult, StepRecord, failed_step_record, trusted_result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """What a caller asks for: a flow, its input, and the terms of the run."""
+    """What a caller asks for: a flow, its input, and the terms of the run. Nobody changes it."""
 
     flow_name: str
     initial_input: dict[str, Any]
@@ -57,6 +58,7 @@ class Run:
         "perf_counter",
         "plan",
         "policies",
+        "reports_collisions",
         "scope",
         "setup",
         "trace_id",
@@ -81,8 +83,9 @@ class Run:
         self.deactivated: set[int] = set()
         self.decisions = 0
         self.ended = False
-        self.hooks = Hooks((*setup.middleware, *request.scope.middleware))
+        self.hooks = hooks_of((*setup.middleware, *request.scope.middleware))
         self.logs_steps = logger.isEnabledFor(logging.INFO)
+        self.reports_collisions = heeds_collisions(flow.on_context_collision, logger)
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)
         self.now = setup.clock.now
@@ -128,20 +131,7 @@ class Run:
     def reject(self, step_index: int, inputs: dict[str, Any], error: Exception) -> None:
         """Log and record that the flow's own data, not a step, failed a check."""
         log_step_error(logger, step_index, self.flow.name, error)
-        now = self.now()
-        record = trusted_step_record(
-            step_index,
-            self.flow.name,
-            inputs,
-            None,
-            now,
-            now,
-            0.0,
-            success=False,
-            error_type=type(error).__name__,
-            error_message=str(error),
-        )
-        self.log.append(record)
+        self.log.append(failed_step_record(step_index, self.flow.name, inputs, error, self.now()))
 
     def check_cancelled(self, next_index: int) -> None:
         """End the run when its deadline has passed or its token is set.
@@ -179,7 +169,7 @@ class Run:
 
     def _result(self, success: bool, tool_steps: int | None) -> ExecutionResult:
         duration_ms = (self.perf_counter() - self._perf_start) * 1000.0
-        return ExecutionResult.model_construct(
+        return trusted_result(
             flow_name=self.flow.name,
             flow_version=self.flow.version,
             success=success,

@@ -79,11 +79,10 @@ def project(step: PlannedStep, record: StepRecord) -> dict[str, Any]:
     Raises:
         OutputMappingError: The step's mapping names an output that is not there.
     """
-    if record.skipped:
-        return {}
-    return apply_output_mapping(
-        record.outputs or {}, step.output_mapping, tool_name=record.tool_name, step_index=step.index
-    )
+    outputs = record.outputs or {}
+    if step.output_mapping is None or record.skipped:
+        return outputs
+    return apply_output_mapping(outputs, step.output_mapping, tool_name=record.tool_name, step_index=step.index)
 
 
 def add_outputs(
@@ -137,6 +136,9 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
     Raises:
         ContextKeyCollisionError: A key exists and the flow forbids overwriting.
     """
+    if not run.reports_collisions:
+        run.context.update(outputs)
+        return
     merge_step_outputs(
         run.context,
         outputs,
@@ -161,7 +163,17 @@ def is_skipped(run: Run, step: PlannedStep) -> bool:
 def skipped_record(run: Run, step: PlannedStep) -> StepRecord:
     """Return the record of a step on a branch that was not taken."""
     now = run.now()
-    return trusted_step_record(step.index, step.name, {}, {}, now, now, 0.0, skipped=True, flow_name=step.flow_name)
+    return trusted_step_record(
+        step_index=step.index,
+        tool_name=step.name,
+        inputs={},
+        outputs={},
+        started_at=now,
+        ended_at=now,
+        duration_ms=0.0,
+        skipped=True,
+        flow_name=step.flow_name,
+    )
 
 
 def reanchored(run: Run, step: PlannedStep, error: SubFlowCancelled) -> FlowCancelledError:

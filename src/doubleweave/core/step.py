@@ -9,7 +9,6 @@ from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
 from doubleweave.core.draft import Draft, text_of
 from doubleweave.core.effects import CallTool, Invoke, Life, NextChunk, OpenStream, Pause
 from doubleweave.core.hooks import call_hooks
-from doubleweave.core.mapping import Unresolved
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Request, Run
 from doubleweave.core.setup import logger
@@ -65,14 +64,14 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
     try:
         if step.candidates is not None and run.policies.decision_callback is not None:
             yield from choose_tool(draft, context)
-        tool = run.setup.tool(draft.tool_name)
-        draft.inputs = inputs = _resolve(draft, context)
+        tool = run.setup.tool(draft.record.tool_name)
+        inputs = draft.take_inputs(context)
         if step.has_contracts:
             _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
         if run.hooks.step_start:
-            run.step_started(step, draft.tool_name, inputs, draft.started_at)
+            run.step_started(step, draft.record.tool_name, inputs, draft.record.started_at)
         if run.logs_steps:
-            log_step_start(logger, step.index, draft.tool_name, inputs, redaction=run.policies.redaction_policy)
+            log_step_start(logger, step.index, draft.record.tool_name, inputs, redaction=run.policies.redaction_policy)
         if tool.safety.requires_approval or run.policies.max_side_effect_level is not None:
             yield from ask_approval(draft, tool)
         if run.policies.guardrail_callback is not None:
@@ -90,16 +89,9 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
             outputs = tool._validate_output((yield CallTool(tool, tool.validate_input(inputs), run.call_context)))
     except Exception as error:
         if step.retry is None and not tool.is_streaming:
-            draft.retry_errors.append(text_of(error))
+            draft.record.retry_errors.append(text_of(error))
         return (yield from _after_failure(draft, tool, error))
     return _succeeded(draft, tool, outputs)
-
-
-def _resolve(draft: Draft, context: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return draft.step.resolve(context)
-    except Unresolved as error:
-        raise InputMappingError(draft.tool_name, draft.step.index, error.key) from error.__cause__
 
 
 def _check_contract(
@@ -122,13 +114,13 @@ def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Lif
         retryable = policy.resolved_retryable_errors()
         attempts += policy.max_retries
     for attempt in count(1):
-        draft.retry_count = attempt - 1
+        draft.record.retry_count = attempt - 1
         try:
-            raw_output = yield CallTool(tool, tool.validate_input(draft.inputs), run.call_context)
+            raw_output = yield CallTool(tool, tool.validate_input(draft.record.inputs), run.call_context)
             return tool._validate_output(raw_output)
         except Exception as error:
             note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
-            draft.retry_errors.append(text_of(error) + note)
+            draft.record.retry_errors.append(text_of(error) + note)
             if attempt >= attempts or not isinstance(error, retryable):
                 raise
         delay = policy.compute_delay(attempt)
@@ -145,7 +137,7 @@ def _unsafe_to_retry(tool: ToolBase) -> bool:
 def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
     run = draft.run
     try:
-        stream = yield OpenStream(tool, draft.inputs, run.call_context)
+        stream = yield OpenStream(tool, draft.record.inputs, run.call_context)
         outputs: dict[str, Any] = {}
         while (chunk := (yield NextChunk(stream))) is not None:
             if chunk.is_final:
@@ -155,13 +147,13 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
                     trace_id=run.trace_id,
                     flow_name=run.flow.name,
                     step_index=draft.step.index,
-                    tool_name=draft.tool_name,
+                    tool_name=draft.record.tool_name,
                     chunk=chunk,
                 )
                 call_hooks(run.hooks.step_chunk, payload)
         return outputs
     except Exception as error:
-        draft.retry_errors.append(text_of(error))
+        draft.record.retry_errors.append(text_of(error))
         raise
 
 
@@ -175,8 +167,9 @@ def _after_failure(draft: Draft, tool: ToolBase, error: Exception) -> Life[StepR
     if step.fallback is None:
         return draft.failed(wrapped)
     draft.log_failure(wrapped)
-    draft.retry_errors.append(text_of(wrapped))
-    draft.fallback = step.fallback
+    draft.record.retry_errors.append(text_of(wrapped))
+    draft.record.fallback_used = True
+    draft.record.fallback_tool_name = step.fallback
     return (yield from _fall_back(draft, step.fallback))
 
 
@@ -192,7 +185,7 @@ def _fall_back(draft: Draft, name: str) -> Life[StepRecord]:
     if run.scope.dry_run and tool.safety.side_effects not in _WITHOUT_EFFECT:
         return (yield from _dry_run(draft, tool))
     try:
-        raw_output = yield CallTool(tool, tool.validate_input(draft.inputs), run.call_context)
+        raw_output = yield CallTool(tool, tool.validate_input(draft.record.inputs), run.call_context)
         outputs = tool._validate_output(raw_output)
     except Exception as error:
         return draft.failed(wrap_error(error, tool.name, draft.step.index))
@@ -202,7 +195,7 @@ def _fall_back(draft: Draft, name: str) -> Life[StepRecord]:
 def _succeeded(draft: Draft, tool: ToolBase, outputs: dict[str, Any]) -> StepRecord:
     run, step = draft.run, draft.step
     if run.logs_steps:
-        log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
+        log_step_end(logger, step.index, draft.record.tool_name, outputs, redaction=run.policies.redaction_policy)
     if step.has_contracts:
         try:
             _check_contract(draft, step.model.resolved_output_contract, outputs, "step_output_contract", tool.name)
@@ -218,7 +211,7 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
         try:
             raw_output = yield Invoke(
                 tool.dry_run_fn,
-                (tool.validate_input(draft.inputs),),
+                (tool.validate_input(draft.record.inputs),),
                 run.call_context,
                 f"{PRODUCT}-tool-{tool.name}",
                 on_caller=False,
@@ -227,7 +220,7 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
         except Exception as error:
             return draft.failed(wrap_error(error, tool.name, step.index))
         if run.logs_steps:
-            log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
+            log_step_end(logger, step.index, draft.record.tool_name, outputs, redaction=run.policies.redaction_policy)
         return draft.succeeded(outputs)
     if run.scope.dry_run_unsupported == "skip":
         return draft.skipped()
@@ -241,15 +234,15 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
 def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
     run, step = draft.run, draft.step
     try:
-        draft.inputs = _resolve(draft, context)
+        inputs = draft.take_inputs(context)
     except InputMappingError as error:
         return draft.failed(error)
-    run.step_started(step, step.name, draft.inputs, draft.started_at)
+    run.step_started(step, step.name, inputs, draft.record.started_at)
     if run.logs_steps:
-        log_step_start(logger, step.index, step.name, draft.inputs, redaction=run.policies.redaction_policy)
+        log_step_start(logger, step.index, step.name, inputs, redaction=run.policies.redaction_policy)
     request = Request(
         flow_name=step.name,
-        initial_input=draft.inputs,
+        initial_input=inputs,
         deadline=run.deadline,
         cancel_token=run.cancel_token,
         scope=run.scope,
@@ -259,7 +252,7 @@ def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
         result = yield from run.life_of_run(run.setup, request)
     except FlowCancelledError as error:
         raise SubFlowCancelled(draft.interrupted(error), error) from error
-    draft.sub_result = result
+    draft.record.sub_result = result
     if result.success:
         outputs = result.final_output
         if run.logs_steps:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from doubleweave.errors import DoubleweaveError, ToolDefinitionError, ToolOutputSizeError
 from doubleweave.models.contracts import ToolSafetyContract
 from doubleweave.models.json_schema import JsonSchema
-from doubleweave.models.schemas import BoundSchema, SchemaSource, bind_schema
+from doubleweave.models.schemas import SchemaSource, bind_schema
 
 
 def _is_async_callable(fn: Any) -> bool:
@@ -72,8 +72,8 @@ class ToolBase:
     ) -> None:
         self.name = name
         self.description = description
-        self.input_schema: Any = _usable_schema(name, "input_schema", input_schema)
-        self.output_schema: Any = _usable_schema(name, "output_schema", output_schema)
+        self.input_schema = input_schema
+        self.output_schema = output_schema
         self.fn = fn
         self.timeout_seconds = timeout_seconds
         self.max_output_size = max_output_size
@@ -85,13 +85,29 @@ class ToolBase:
         self.inline = inline
         self.is_async = _is_async_callable(fn)
         self._safety_declared = safety is not None
-        self._bound_input = bind_schema(self.input_schema, f"input of tool '{name}'")
-        self._bound_output = bind_schema(self.output_schema, f"output of tool '{name}'")
         if self.safety.supports_dry_run and dry_run_fn is None:
             raise ToolDefinitionError(name, "safety.supports_dry_run is True but no dry_run_fn was given")
 
     def __repr__(self) -> str:
         return f"Tool(name={self.name!r})"
+
+    @property
+    def input_schema(self) -> Any:
+        """The pydantic model class or `JsonSchema` of the input; may be assigned what the constructor takes."""
+        return self._input.source
+
+    @input_schema.setter
+    def input_schema(self, schema: type[BaseModel] | JsonSchema | Mapping[str, Any]) -> None:
+        self._input = bind_schema(_usable_schema(self.name, "input_schema", schema), f"input of tool '{self.name}'")
+
+    @property
+    def output_schema(self) -> Any:
+        """The pydantic model class or `JsonSchema` of the output; may be assigned what the constructor takes."""
+        return self._output.source
+
+    @output_schema.setter
+    def output_schema(self, schema: type[BaseModel] | JsonSchema | Mapping[str, Any]) -> None:
+        self._output = bind_schema(_usable_schema(self.name, "output_schema", schema), f"output of tool '{self.name}'")
 
     @property
     def safety_declared(self) -> bool:
@@ -106,12 +122,12 @@ class ToolBase:
     @cached_property
     def input_schema_hash(self) -> str:
         """Fingerprint of the input schema: 16 hex digits."""
-        return self._input().fingerprint()
+        return self._input.fingerprint()
 
     @cached_property
     def output_schema_hash(self) -> str:
         """Fingerprint of the output schema: 16 hex digits."""
-        return self._output().fingerprint()
+        return self._output.fingerprint()
 
     @cached_property
     def schema_hash(self) -> str:
@@ -125,7 +141,7 @@ class ToolBase:
         Raises:
             pydantic.ValidationError, JsonSchemaMismatchError: `raw` does not match the input schema.
         """
-        return self._input().accept(raw)
+        return self._input.accept(raw)
 
     def _validate_output(self, raw_output: Any) -> dict[str, Any]:
         """Return the function's result as validated plain data; the size limit is checked first."""
@@ -133,7 +149,7 @@ class ToolBase:
             size = len(json.dumps(raw_output, default=str).encode())
             if size > self.max_output_size:
                 raise ToolOutputSizeError(self.name, size, self.max_output_size)
-        outputs = self._output().normalise(raw_output)
+        outputs = self._output.normalise(raw_output)
         if not isinstance(outputs, dict):
             detail = f"its output schema describes a {type(outputs).__name__}, but a tool's output is an object with named fields"
             raise ToolDefinitionError(self.name, detail)
@@ -141,17 +157,7 @@ class ToolBase:
 
     def declared_outputs(self) -> frozenset[str] | None:
         """Return every key that the output can have, or None when that cannot be known."""
-        return self._output().declared_keys()
-
-    def _input(self) -> BoundSchema:
-        if self._bound_input.source is not self.input_schema:
-            self._bound_input = bind_schema(self.input_schema, f"input of tool '{self.name}'")
-        return self._bound_input
-
-    def _output(self) -> BoundSchema:
-        if self._bound_output.source is not self.output_schema:
-            self._bound_output = bind_schema(self.output_schema, f"output of tool '{self.name}'")
-        return self._bound_output
+        return self._output.declared_keys()
 
 
 def _usable_schema(tool_name: str, parameter: str, schema: Any) -> SchemaSource:
