@@ -1,0 +1,26 @@
+"""The reference page of errors lists every error that the library has, with its code, attributes and meaning."""
+
+import inspect
+import re
+from pathlib import Path
+
+from doubleweave import errors
+
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
+
+
+def rows() -> list[str]:
+    found = []
+    for name, code in sorted(errors.error_code_registry().items(), key=lambda item: item[1]):
+        error = getattr(errors, name, None)
+        if error is None:
+            continue
+        parameters = list(inspect.signature(error.__init__).parameters)[1:]
+        attributes = ", ".join(f"`{each}`" for each in parameters if each not in ("args", "kwargs")) or "-"
+        found.append(f"| {code} | `{name}` | {attributes} | {(inspect.getdoc(error) or '').splitlines()[0]} |")
+    return found
+
+
+def test_the_error_reference_has_a_true_row_for_every_code() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.match(r"\| CW-E\d{3} ", line)] == rows()
