@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "_async": BELOW_THE_LANES,
     "_sync": BELOW_THE_LANES,
     "flow": {"errors", "models"},
-    "executor": BELOW_THE_LANES | {"_async", "_sync", "flow"},
-    "__init__": BELOW_THE_LANES | {"executor", "flow"},
+    "plugins": {"errors", "models"},
+    "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins"},
+    "__init__": BELOW_THE_LANES | {"executor", "flow", "plugins"},
     "examples": {"__init__", "errors", "executor", "flow"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}

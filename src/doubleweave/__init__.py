@@ -135,6 +135,7 @@ from doubleweave.models.versions import (
     major,
     same_major,
 )
+from doubleweave.plugins import discover_flows, discover_tools
 
 __all__ = [
     "DEFAULT_REDACT_KEYS",
@@ -250,6 +251,8 @@ __all__ = [
     "coerce_decision_callback",
     "coerce_guardrail_callback",
     "compute_cost_report",
+    "discover_flows",
+    "discover_tools",
     "error_code_for",
     "error_code_registry",
     "evaluate_predicate",

@@ -29,6 +29,7 @@ from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.redaction import RedactionPolicy
 from doubleweave.models.registry import FlowRegistry
 from doubleweave.models.steps import FlowStep
+from doubleweave.plugins import discover_tools
 
 DryRunUnsupported = Literal["skip", "abort"]
 
@@ -48,6 +49,8 @@ class _Executor:
         strict_safety: Refuse such tools when nobody can be asked, and never retry tools that are not safe to retry.
         max_side_effect_level: Refuse tools above this level.
         guardrail_callback: Sees the inputs of every tool before it runs, and may block it by raising.
+        discover_plugins: Register the tools that installed distributions offer under the entry-point group
+            `doubleweave.tools`.
         max_composition_depth: How many sub-flows may be nested below a flow.
         max_step_concurrency: How many steps of a DAG may run at once.
 
@@ -70,6 +73,7 @@ class _Executor:
         strict_safety: bool = False,
         max_side_effect_level: SideEffectLevel | None = None,
         guardrail_callback: GuardrailCallback | GuardrailCallable | None = None,
+        discover_plugins: bool = False,
         max_composition_depth: int = 10,
         max_step_concurrency: int = 1,
     ) -> None:
@@ -86,6 +90,9 @@ class _Executor:
             max_step_concurrency=max_step_concurrency,
         )
         self._setup = Setup(registry, policies, SYSTEM_CLOCK, middleware or (), cost_profile, self._run_capability_step)
+        if discover_plugins:
+            for tool in discover_tools():
+                self.register_tool(tool)
 
     @property
     def registry(self) -> FlowRegistry:

@@ -1,0 +1,110 @@
+"""Plugins of installed distributions, found through their entry points."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import doubleweave as dw
+
+GOOD = """
+from pydantic import BaseModel
+from doubleweave import Flow, Tool
+
+class Number(BaseModel):
+    n: int
+
+def double(value):
+    return {"n": value.n * 2}
+
+def tools():
+    return [Tool(name=name, description="", input_schema=Number, output_schema=Number, fn=double) for name in ("b", "a")]
+
+def flows():
+    return [Flow(name="empty", description="", steps=[])]
+
+def mixed():
+    return [*tools(), "no tool"]
+
+def mixed_flows():
+    return [*flows(), 5]
+
+def raising():
+    raise RuntimeError("no licence")
+
+def tupled():
+    return tuple(tools())
+
+constant = 5
+"""
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that installs a distribution with the given entry points."""
+
+    def make(group: str, **entries: str) -> None:
+        (tmp_path / "good_plugin.py").write_text(GOOD)
+        info = tmp_path / "good_plugin-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: good-plugin\nVersion: 1.0\n")
+        lines = [f"{name} = good_plugin:{target}" for name, target in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return make
+
+
+async def test_an_executor_that_discovers_plugins_runs_their_tools_on_both_lanes(install: Install) -> None:
+    install("doubleweave.tools", one="tools")
+    registry = dw.FlowRegistry()
+    registry.register_flow(dw.Flow(name="twice", description="", steps=[dw.FlowStep(tool_name="a")]))
+    executor = dw.FlowExecutor(registry, discover_plugins=True)
+    assert list(executor.registered_tools) == ["b", "a"]
+    assert executor.execute_flow("twice", {"n": 4}).final_output == {"n": 8}
+    awaited = dw.AsyncFlowExecutor(registry, discover_plugins=True)
+    assert (await awaited.execute_flow("twice", {"n": 4})).final_output == {"n": 8}
+    assert executor.with_replaced_tools([]).registered_tools == {}
+    assert dw.FlowExecutor(registry).registered_tools == {}
+
+
+def test_flows_are_discovered_in_a_group_of_their_own(install: Install) -> None:
+    install("doubleweave.flows", one="flows")
+    assert [flow.name for flow in dw.discover_flows(strict=True)] == ["empty"]
+    assert dw.discover_tools(strict=True) == []
+
+
+BAD = [
+    ("gone", "it cannot be imported: AttributeError: module 'good_plugin' has no attribute 'gone'"),
+    ("constant", "expected a callable, found int"),
+    ("raising", "it raised RuntimeError: no licence"),
+    ("tupled", "expected list[Tool], found tuple"),
+    ("mixed", "its list has a non-Tool item: 'no tool'"),
+]
+
+
+@pytest.mark.parametrize(("target", "detail"), BAD)
+def test_a_bad_entry_point_is_skipped_with_a_warning_or_refused(
+    install: Install, target: str, detail: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("doubleweave.tools", bad=target, good="tools")
+    with caplog.at_level(logging.WARNING, "doubleweave.plugins"):
+        assert [tool.name for tool in dw.discover_tools()] == ["b", "a"]
+    message = f"Plugin discovery failed for entry point 'good-plugin:bad': {detail}."
+    assert [record.getMessage() for record in caplog.records] == [f"Skipping a plugin: {message}"]
+    with pytest.raises(dw.PluginDiscoveryError) as caught:
+        dw.discover_tools(strict=True)
+    assert str(caught.value) == message
+    assert (caught.value.entry_point, caught.value.detail) == ("good-plugin:bad", detail)
+    has_cause = caught.value.__cause__ is not None
+    assert has_cause == (target in ("gone", "raising")) == bool(caplog.records[0].exc_info)
+
+
+def test_a_list_with_something_else_than_flows_is_refused(install: Install) -> None:
+    install("my.flows", bad="mixed_flows")
+    with pytest.raises(dw.PluginDiscoveryError, match=r"its list has a non-Flow \| DAGFlow item: 5"):
+        dw.discover_flows(group="my.flows", strict=True)
