@@ -6,7 +6,10 @@ from pathlib import Path
 from lanes import regenerate
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES: dict[str, dict[str, str]] = {"src/doubleweave": {"aclose": "close"}, "tests": {}}
+RULES: dict[str, dict[str, str]] = {
+    "src/doubleweave": {"aclose": "close"},
+    "tests": {"AsyncFlowExecutor": "FlowExecutor"},
+}
 
 DRIVER = '''\
 # One run, from its start to its end.
@@ -76,6 +79,15 @@ class SyncDriver:
         return item * 2
 '''
 
+TEST = """\
+# Cases of both lanes.
+from doubleweave import AsyncFlowExecutor
+
+
+async def test_run(executor: AsyncFlowExecutor) -> None:
+    assert await executor.run([1]) == [2]
+"""
+
 # What Pythons might tokenise differently: f-strings, nesting, continuation lines, blanks, signs of other scripts.
 SAMPLER = (
     "# Every construct once.\n"
@@ -113,7 +125,7 @@ def make_workspace(root: Path) -> Path:
         "src/doubleweave/_async/__init__.py": "# The lane that waits.\n",
         "src/doubleweave/_async/driver.py": DRIVER,
         "src/doubleweave/_async/parts/sampler.py": SAMPLER,
-        "tests/_async/test_driver.py": "# Cases of both lanes.\nasync def test_nothing() -> None:\n    pass\n",
+        "tests/_async/test_driver.py": TEST,
     }
     for path, text in sources.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

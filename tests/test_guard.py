@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 import lanes
 from lane_guard import Pair, check, independent_findings
 from lane_lint import line_of
-from lane_workspace import DRIVER, DRIVER_SYNC, ROOT, RULES, SAMPLER, make_workspace
+from lane_workspace import DRIVER, DRIVER_SYNC, ROOT, RULES, SAMPLER, TEST, make_workspace
 
 LANE = "src/doubleweave"
 SOURCE, TARGET = f"{LANE}/_async/driver.py", f"{LANE}/_sync/driver.py"
+TEST_SOURCE, TEST_TARGET = "tests/_async/test_driver.py", "tests/_sync/test_driver.py"
 HEADER = '# Generated from src/doubleweave/_async/driver.py by "make generate". Do not edit.'
 FIRST = "# One run, from its start to its end."
 DRIFT = "this is not what the source generates"
@@ -38,6 +40,15 @@ def message(place: str, problem: str, source: str, expected: str, found: str, ed
 def test_the_committed_lane_is_what_its_sources_say() -> None:
     finding = check(ROOT, lanes.RULES, lanes.generate)
     assert finding is None, str(finding)
+
+
+def test_the_check_takes_less_than_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "tools/lanes.py", "check"], cwd=ROOT, capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1
 
 
 def test_a_clean_copy_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +164,11 @@ def missing(path: str, source: str) -> str:
     return message(f"{path}:1", MISSING, source, "a generated file", NO_FILE, path.replace("_sync", "_async"))
 
 
+def drift_of_a_test(line: int, expected: str, found: str, change: Callable[[bytes], bytes] = bytes) -> str:
+    source = line_of(change(TEST.encode()).decode(), line)
+    return message(f"{TEST_TARGET}:{line}", DRIFT, source, expected, found, TEST_SOURCE)
+
+
 def foreign(path: str, first: str) -> str:
     return message(f"{path}:1", FOREIGN, first, "a Python file in UTF-8", first, path)
 
@@ -190,16 +206,27 @@ CHANGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("add a source in Latin-1", add(f"{LANE}/_async/a.py", b"# \xe9\n"), foreign(f"{LANE}/_async/a.py", r"# \xe9")),
     (
         "edit a generated test",
-        edit("tests/_sync/test_driver.py", "pass", "return"),
-        message(
-            "tests/_sync/test_driver.py:3", DRIFT, "    pass", "    pass", "    return", "tests/_async/test_driver.py"
+        edit(TEST_TARGET, "[2]", "[3]"),
+        drift_of_a_test(6, "    assert executor.run([1]) == [2]", "    assert executor.run([1]) == [3]"),
+    ),
+    (
+        "generate a test without its rule",
+        edit(TEST_TARGET, "import FlowExecutor", "import SyncFlowExecutor"),
+        drift_of_a_test(2, "from doubleweave import FlowExecutor", "from doubleweave import SyncFlowExecutor"),
+    ),
+    (
+        "change the source of a test",
+        edit(TEST_SOURCE, "[2]", "[4]"),
+        drift_of_a_test(
+            6, "    assert executor.run([1]) == [4]", "    assert executor.run([1]) == [2]", once("[2]", "[4]")
         ),
     ),
+    ("delete a generated test", lambda root: (root / TEST_TARGET).unlink(), missing(TEST_TARGET, line_of(TEST, 1))),
     ("add a stale test", add("tests/_sync/test_a.py", b"x = 1\n"), orphan("tests/_sync/test_a.py", "x = 1")),
     (
         "delete the tests of both lanes but not the generated ones",
         lambda root: shutil.rmtree(root / "tests/_async"),
-        orphan("tests/_sync/test_driver.py", HEADER.replace(SOURCE, "tests/_async/test_driver.py")),
+        orphan(TEST_TARGET, HEADER.replace(SOURCE, TEST_SOURCE)),
     ),
     (
         "pin another version of unasync",
@@ -252,7 +279,7 @@ def test_a_rule_that_does_nothing_is_caught(
 
 def test_a_rule_of_one_pair_of_trees_must_be_used_in_that_pair(tmp_path: Path) -> None:
     root = make_workspace(tmp_path)
-    finding = check(root, {**RULES, "tests": {"aclose": "close"}}, lanes.generate)
+    finding = check(root, {**RULES, "tests": {**RULES["tests"], "aclose": "close"}}, lanes.generate)
     assert finding is not None
     assert (finding.problem, finding.expected) == ("a rule that no source uses", "a name used in tests/_async/")
 
