@@ -22,7 +22,7 @@ import doubleweave as dw
 from doubleweave import ExecutionResult, FlowExecutor, FlowRegistry, Tool
 from lane_twins import SyncBarrier, SyncTaskGroup
 from lanes_under_test import number_tool
-from parity_scenarios import ASKS, dag, inc, linear, node, step
+from parity_scenarios import ASKS, WRITES, dag, double, inc, linear, node, step
 
 MARK: ContextVar[str] = ContextVar("MARK", default="none")
 
@@ -250,6 +250,30 @@ def test_dev_9_an_async_tool_sees_the_context_variables_of_the_caller(place: Pla
 
 
 @anywhere
+@pytest.mark.parametrize("blocks", [True, False])
+def test_dev_9_a_flow_that_an_async_tool_runs_inherits_the_scope(place: Place, blocks: bool) -> None:
+    written: list[int] = []
+
+    async def nest(v: Any) -> dict[str, int]:
+        if blocks:
+            result = executor.execute_flow("inner", {"n": v.n})
+        else:
+            result = await executor.execute_flow_async("inner", {"n": v.n})
+        assert result.dry_run
+        return {"n": result.final_output["n"]} if result.final_output else {}
+
+    async def write(v: Any) -> dict[str, int]:
+        written.append(v.n)
+        return {"n": 0}
+
+    tools = number_tool("nest", nest), number_tool("write", write, safety=WRITES), number_tool("double", double)
+    executor = make_executor(linear(step("nest")), *tools)
+    executor.registry.register_flow(linear(step("double"), step("write"), name="inner"))
+    assert place(executor, dry_run=True).final_output == {"n": 2}
+    assert written == []
+
+
+@anywhere
 def test_3_8_a_late_async_tool_is_cancelled_and_the_run_goes_on(place: Place) -> None:
     ended: list[str] = []
 
@@ -346,9 +370,10 @@ def run():
 
 run()
 child = os.fork()
-print(run(), flush=True)
+outcome = run()
 if child:
     assert os.waitpid(child, 0)[1] == 0
+print(outcome, flush=True)
 """
 
 
