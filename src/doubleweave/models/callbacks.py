@@ -65,7 +65,7 @@ class DecisionPolicy(_Frozen):
         return value
 
 
-class ApprovalDecision(str, Enum):  # noqa: UP042
+class ApprovalDecision(str, Enum):
     """The two answers of an approval callback."""
 
     APPROVE = "approve"

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class SideEffectLevel(str, Enum):  # noqa: UP042
+class SideEffectLevel(str, Enum):
     """What a call does to the world, from least to most restrictive."""
 
     NONE = "none"
@@ -18,7 +18,7 @@ class SideEffectLevel(str, Enum):  # noqa: UP042
     DESTRUCTIVE = "destructive"
 
 
-class StabilityLevel(str, Enum):  # noqa: UP042
+class StabilityLevel(str, Enum):
     """How reliably a tool answers, from least to most restrictive."""
 
     STABLE = "stable"
@@ -26,7 +26,7 @@ class StabilityLevel(str, Enum):  # noqa: UP042
     UNSTABLE = "unstable"
 
 
-class DeterminismLevel(str, Enum):  # noqa: UP042
+class DeterminismLevel(str, Enum):
     """How far equal inputs give equal outputs, from least to most restrictive."""
 
     FULL = "full"

@@ -12,7 +12,7 @@ from doubleweave.models.refs import class_ref_from, resolve_class_ref
 from doubleweave.models.steps import DAGFlowStep, FlowStep
 
 
-class FlowStatus(str, Enum):  # noqa: UP042
+class FlowStatus(str, Enum):
     """Whether a flow may run: only an active one does without being forced."""
 
     ACTIVE = "active"

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class FlowLifecycle(str, Enum):  # noqa: UP042
+class FlowLifecycle(str, Enum):
     """The stage of a flow's life. It does not decide whether the flow may run; `FlowStatus` does."""
 
     OBSERVED = "observed"

@@ -44,7 +44,8 @@ class ToolBase:
         safety: What the tool does to the world.
         metadata: Free data; never read by the executor.
         dry_run_fn: Takes the validated input and returns what the tool would return, without its effects.
-        inline: The function is cheap and never blocks, so that it may be called on a running event loop.
+        inline: The function is cheap and never blocks, so that it may be called on a running event loop. With a time
+            limit it is not, because nothing could interrupt it there.
 
     Raises:
         ToolDefinitionError: A schema is not usable, or `supports_dry_run` is declared without `dry_run_fn`.
