@@ -62,28 +62,26 @@ class Tool(ToolBase):
             return self.fn(validated_input)
         context = contextvars.copy_context()
         try:
-            return call_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, self.timeout_seconds)
+            # A limit below zero is over at once, as it is on the event loop; a queue would refuse it.
+            limit = max(self.timeout_seconds, 0.0)
+            return call_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
         except InvokeExpired as error:
-            raise self._expired() from error
+            raise ToolTimeoutError(self.name, self.timeout_seconds) from error
 
     async def _call_fn_async(self, validated_input: Any) -> Any:
         """Call the function and return what it returned, leaving the event loop free."""
-        if self.is_async and self.timeout_seconds is None:
+        limit = self.timeout_seconds
+        if limit is None and self.is_async:
             return await self.fn(validated_input)
-        if self.inline and not self.is_async:
+        if limit is None and self.inline:
             return self.fn(validated_input)
         try:
             if self.is_async:
-                return await await_within(self.fn(validated_input), self.timeout_seconds)
+                return await await_within(self.fn(validated_input), limit)
             context = contextvars.copy_context()
-            return await await_in_thread(
-                lambda: context.run(self.fn, validated_input), self.thread_name, self.timeout_seconds
-            )
+            return await await_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
         except InvokeExpired as error:
-            raise self._expired() from (error.__cause__ or error)
-
-    def _expired(self) -> ToolTimeoutError:
-        return ToolTimeoutError(self.name, self.timeout_seconds or 0.0)
+            raise ToolTimeoutError(self.name, 0.0 if limit is None else limit) from (error.__cause__ or error)
 
     def _drive(self, validated_input: Any) -> Any:
         try:
