@@ -1,6 +1,7 @@
 """What a step asks before its tool runs: which tool, whether it is allowed, whether its inputs are."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from doubleweave.core.draft import Draft, text_of
@@ -101,7 +102,7 @@ def ask_approval(draft: Draft, tool: ToolBase) -> Life[None]:
         step_index=step.index,
         step_id=step.step_id,
         tool_name=tool.name,
-        inputs=_redacted(draft) if run.policies.redaction_policy is not None else dict(draft.record.inputs),
+        inputs=_shown(draft, dict),
         safety=safety,
     )
     try:
@@ -131,9 +132,7 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
             step_id=step.step_id,
             tool_name=tool.name,
             stage="input",
-            inputs=_redacted(draft)
-            if run.policies.redaction_policy is not None
-            else copy.deepcopy(draft.record.inputs),
+            inputs=_shown(draft, copy.deepcopy),
         )
         check = run.policies.guardrail_callback.check
         yield Invoke(check, (question,), run.call_context, f"{PRODUCT}-guardrail-{run.flow.name}")
@@ -142,8 +141,10 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
         raise GuardrailViolationError(tool.name, step.index, "input", reason) from error
 
 
-def _redacted(draft: Draft) -> dict[str, Any]:
-    return draft.run.policies.redaction_policy.redact(draft.record.inputs)  # type: ignore[union-attr]
+def _shown(draft: Draft, duplicate: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a callback is shown of a step's inputs: redacted where there is a policy, else a copy."""
+    policy = draft.run.policies.redaction_policy
+    return duplicate(draft.record.inputs) if policy is None else policy.redact(draft.record.inputs)
 
 
 def _denial(draft: Draft, tool: ToolBase, reason: str) -> ApprovalDeniedError:

@@ -38,7 +38,9 @@ class ModelSchema:
         # Bound validators cost a third of the class methods, but a class that overrides the method, or that still
         # waits for a forward reference, must be asked through it.
         complete = model.__pydantic_complete__
-        plain_validate = getattr(model.model_validate, "__func__", None) is BaseModel.model_validate.__func__  # type: ignore[attr-defined]
+        plain_validate = getattr(model.model_validate, "__func__", None) is getattr(
+            BaseModel.model_validate, "__func__", model
+        )
         plain_dump = model.model_dump is BaseModel.model_dump
         self.accept = (
             model.__pydantic_validator__.validate_python if complete and plain_validate else model.model_validate
