@@ -314,6 +314,27 @@ def test_dev_35_many_threads_at_once_have_a_loop_each(place: Place) -> None:
     assert all(loop.is_closed() for seen in loops.values() for loop in seen)
 
 
+def test_section_10_threads_and_tasks_share_one_executor() -> None:
+    barrier, loops = SyncBarrier(16), Loops()
+
+    def meet(v: Any) -> dict[str, int]:
+        barrier.wait()
+        return {"n": v.n}
+
+    async def many() -> list[ExecutionResult]:
+        runs = [executor.execute_flow_async("main", {"n": i}) for i in range(8)]
+        return await asyncio.gather(*runs)
+
+    executor = make_executor(linear(step("meet"), step("note")), number_tool("meet", meet), number_tool("note", loops))
+    with SyncTaskGroup() as group:
+        tasks = group.start(asyncio.run, many())
+        threads = [group.start(plainly, executor, n=i) for i in range(8, 16)]
+    results = [*tasks.result(), *(run.result() for run in threads)]
+    assert [result.final_output for result in results] == [{"n": i + 1} for i in range(16)]
+    assert len({result.trace_id for result in results}) == 16
+    assert len(set(loops.seen)) == 9
+
+
 def test_3_8_a_tool_alone_has_a_loop_of_its_own_for_each_call() -> None:
     loops = Loops()
     tool = number_tool("note", loops)

@@ -119,12 +119,12 @@ CLEAN = """
 """
 
 
-def summary(pytester: pytest.Pytester, source: str) -> tuple[dict[str, int], list[str]]:
+def summary(pytester: pytest.Pytester, source: str, patience: float) -> tuple[dict[str, int], list[str]]:
     """Run tests under the check and the settings of the project; return the outcomes and a line for each failure."""
     (pytester.path / "tests").mkdir()
     pytester.makepyprojecttoml((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))
     conftest = (TESTS / "conftest.py").read_text(encoding="utf-8")
-    (pytester.path / "tests/conftest.py").write_text(conftest.replace("_SECONDS = 5.0", "_SECONDS = 0.2"))
+    (pytester.path / "tests/conftest.py").write_text(conftest.replace("_SECONDS = 5.0", f"_SECONDS = {patience}"))
     (pytester.path / "tests/test_it.py").write_text(dedent(source))
     result = pytester.runpytest_subprocess("-W", "error")
     return result.parseoutcomes(), [line for line in result.outlines if line.startswith(("FAILED ", "ERROR "))]
@@ -145,7 +145,7 @@ REFUSED = {
 
 def test_each_leak_is_refused_by_name(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-    lines = summary(pytester, LEAKS)[1]
+    lines = summary(pytester, LEAKS, 0.1)[1]
     # Python itself complains of the coroutine that is dropped, and says so in words of its own.
     dropped = {line for line in lines if "::test_coroutine_that_is_dropped - " in line}
     found = {line.partition("::")[2] for line in lines if line not in dropped}
@@ -154,4 +154,4 @@ def test_each_leak_is_refused_by_name(pytester: pytest.Pytester, monkeypatch: py
 
 
 def test_what_ends_in_time_is_not_refused(pytester: pytest.Pytester) -> None:
-    assert summary(pytester, CLEAN) == ({"passed": 5}, [])
+    assert summary(pytester, CLEAN, 30) == ({"passed": 5}, [])
