@@ -420,7 +420,7 @@ def test_values_and_schemas_that_overrun_the_checker_give_the_typed_error() -> N
     for _ in range(5000):
         deep = {"a": deep}
     tree = JsonSchema({"properties": {"a": {"$ref": "#"}}})
-    shallow = {"a": {"a": {}}}
+    shallow: dict[str, Any] = {"a": {"a": {}}}
     assert tree.validate(shallow, name="n") == shallow
     for schema, value, cause in (
         (JsonSchema({}), circular, RecursionError),

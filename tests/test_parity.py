@@ -66,7 +66,7 @@ def test_row_7_dev_25_a_cancelled_sub_flow_is_anchored_in_its_parents(lane: str,
         token.cancel()
         return {"n": v.n}
 
-    flows = [
+    flows: list[dw.AnyFlow] = [
         dag(node("a"), DAGFlowStep(step_id="s", flow_name="middle", depends_on=["a"])),
         linear(FlowStep(flow_name="inner"), name="middle"),
         linear(step("cancel"), step("inc"), name="inner"),

@@ -239,7 +239,7 @@ class Hostile:
     def _refuse(self, *_: Any) -> Any:
         raise self.Refusal
 
-    __eq__ = __ne__ = __lt__ = __contains__ = __getitem__ = __bool__ = __neg__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __contains__ = __getitem__ = __bool__ = __neg__ = __hash__ = _refuse
 
 
 @pytest.mark.parametrize(
