@@ -432,7 +432,7 @@ class OutputMappingError(DoubleweaveError):
         self.available = list(available)
         super().__init__(
             f"Output mapping key '{output_key}' not produced by tool '{tool_name}' at step {step_index}; "
-            f"available keys: {sorted(self.available)}."
+            f"available keys: {sorted(self.available, key=str)}."
         )
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import contextvars
 import queue
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from doubleweave._lanes.workers import POOL
-from doubleweave.core.effects import InvokeExpired
+from doubleweave.core.effects import Carried, InvokeExpired
 
 
 def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None) -> Any:
@@ -19,7 +21,7 @@ def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None
     outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
     job = POOL.submit(function, name, lambda value, error: outcome.put((value, error)))
     try:
-        value, error = outcome.get(timeout=timeout)
+        value, error = outcome.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
     except queue.Empty:
         raise InvokeExpired from None
     finally:
@@ -55,6 +57,8 @@ async def await_in_thread(function: Callable[[], Any], name: str, timeout: float
         value, error = await await_within(future, timeout)
     finally:
         job.abandon()
+    if isinstance(error, StopIteration):
+        raise Carried(error) from error
     if error is not None:
         raise error
     return value
@@ -71,7 +75,8 @@ async def await_within(awaitable: Awaitable[Any], timeout: float | None) -> Any:
     try:
         async with asyncio.timeout(timeout) as timer:
             value = await awaitable
-    except TimeoutError as error:
+    except Exception as error:
+        # Whatever it raises when it is cancelled, it has had its time.
         if timer.expired():
             raise InvokeExpired from error
         raise
@@ -79,6 +84,19 @@ async def await_within(awaitable: Awaitable[Any], timeout: float | None) -> Any:
         # It swallowed the cancellation; what it returned came too late all the same.
         raise InvokeExpired
     return value
+
+
+class Timer:
+    """A time limit in seconds for several things done one after the other; None for no limit."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Return the seconds that are left, none below zero."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class InContext:

@@ -9,22 +9,27 @@ import contextvars
 import heapq
 import inspect
 import queue
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from itertools import count
 from typing import Any
 
-from doubleweave._lanes.calls import InContext, await_in_thread, await_within, call_in_thread
+from doubleweave._lanes.calls import InContext, Timer, await_in_thread, await_within, call_in_thread
 from doubleweave._lanes.loops import BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
 from doubleweave._lanes.workers import POOL, Job, outcome_of
 from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause
 from doubleweave.core.fibers import Fiber
+from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
 
 Outcome = tuple[Any, BaseException | None]
+
+WAITING_NAME = f"{PRODUCT}-waiting"
+"""The name of a worker thread that only waits for another one."""
 
 
 class AsyncPerformer:
@@ -34,6 +39,8 @@ class AsyncPerformer:
         self._tasks: dict[Fiber, asyncio.Task[None]] = {}
         self._dropped: list[asyncio.Task[None]] = []
         self._outcomes: deque[tuple[Fiber, Any, BaseException | None]] = deque()
+        self._caller = asyncio.current_task()
+        self._cancellations = 0 if self._caller is None else self._caller.cancelling()
         self._arrival: asyncio.Event | None = None
         self._streams: list[AsyncStream] = []
 
@@ -46,10 +53,10 @@ class AsyncPerformer:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            tool = effect.tool
-            return await InContext(tool._call_fn_async(effect.argument), effect.context.copy())
+            call = InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
+            return await self._heedful(call)
         if kind is Invoke:
-            return await self._invoke(effect)
+            return await self._heedful(self._invoke(effect))
         if kind is NextChunk:
             return await effect.stream.next()
         if kind is OpenStream:
@@ -90,6 +97,21 @@ class AsyncPerformer:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _heedful(self, call: Awaitable[Any]) -> Any:
+        """Await a call of the user's; when the run's task was cancelled meanwhile, so is the run, whatever came of the call."""
+        try:
+            value = await call
+        except Exception as error:
+            if self._is_cancelled():
+                raise asyncio.CancelledError from error
+            raise
+        if self._is_cancelled():
+            raise asyncio.CancelledError
+        return value
+
+    def _is_cancelled(self) -> bool:
+        return self._caller is not None and self._caller.cancelling() > self._cancellations
+
     async def _report(self, fiber: Fiber, effect: Any) -> None:
         value, error = None, None
         try:
@@ -103,12 +125,13 @@ class AsyncPerformer:
     async def _invoke(self, effect: Invoke) -> Any:
         context = effect.context.copy()
         call = partial(context.run, effect.function, *effect.arguments)
+        timer = Timer(effect.timeout)
         if _is_async_callable(effect.function):
             value = call()
         else:
             value = await await_in_thread(call, effect.thread_name, effect.timeout)
         if inspect.isawaitable(value):
-            return await InContext(await_within(value, effect.timeout), context)
+            return await InContext(await_within(value, timer.left()), context)
         return value
 
 
@@ -120,6 +143,7 @@ class SyncPerformer:
 
     def __init__(self) -> None:
         self._loop: BackgroundLoop | None = None
+        self._loop_lock = threading.Lock()
         self._work: dict[Fiber, Job | Ticket | None] = {}
         self._outcomes: queue.SimpleQueue[tuple[Fiber, Any, BaseException | None]] = queue.SimpleQueue()
         self._alarms: list[tuple[float, int, Fiber]] = []
@@ -148,7 +172,7 @@ class SyncPerformer:
             self._streams.append(stream)
             return stream
         if kind is Pause:
-            time.sleep(effect.seconds)
+            time.sleep(min(effect.seconds, threading.TIMEOUT_MAX))
             return None
         raise TypeError(f"no lane knows the effect {effect!r}")
 
@@ -162,12 +186,18 @@ class SyncPerformer:
             self._work[fiber] = self._background().submit(make, effect.context.copy(), done)
         elif kind is CallTool:
             call = partial(effect.context.copy().run, effect.tool._call_fn, effect.argument)
-            self._work[fiber] = POOL.submit(call, effect.tool.thread_name, done)
+            # With a time limit the tool gets a thread of its name for itself, and this one only waits for it.
+            name = effect.tool.thread_name if effect.tool.timeout_seconds is None else WAITING_NAME
+            self._work[fiber] = POOL.submit(call, name, done)
         elif kind is NextChunk:
             effect.stream.expect(done)
         elif kind is Pause:
             heapq.heappush(self._alarms, (time.monotonic() + effect.seconds, next(self._counter), fiber))
-        elif kind is Invoke and (effect.timeout is not None or not effect.on_caller):
+        elif kind is Invoke and _is_async_callable(effect.function):
+            self._work[fiber] = self._background().submit(partial(_await_call, effect), effect.context.copy(), done)
+        elif kind is Invoke and effect.timeout is not None:
+            self._work[fiber] = POOL.submit(partial(self._invoke, effect), WAITING_NAME, done)
+        elif kind is Invoke and not effect.on_caller:
             self._work[fiber] = POOL.submit(partial(self._invoke, effect), effect.thread_name, done)
         else:
             done(*outcome_of(partial(self.perform, effect)))
@@ -207,12 +237,13 @@ class SyncPerformer:
     def _invoke(self, effect: Invoke) -> Any:
         context = effect.context.copy()
         call = partial(context.run, effect.function, *effect.arguments)
+        timer = Timer(effect.timeout)
         if effect.timeout is None or _is_async_callable(effect.function):
             value = call()
         else:
             value = call_in_thread(call, effect.thread_name, effect.timeout)
         if inspect.isawaitable(value):
-            return self._await(partial(await_within, value, effect.timeout), context)
+            return self._await(partial(await_within, value, timer.left()), context)
         return value
 
     def _await(self, make: Callable[[], Coroutine[Any, Any, Any]], context: contextvars.Context) -> Any:
@@ -228,6 +259,12 @@ class SyncPerformer:
         return value
 
     def _background(self) -> BackgroundLoop:
-        if self._loop is None:
-            self._loop = BackgroundLoop()
-        return self._loop
+        # Worker threads ask for it too.
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = BackgroundLoop()
+            return self._loop
+
+
+async def _await_call(effect: Invoke) -> Any:
+    return await await_within(effect.function(*effect.arguments), effect.timeout)

@@ -25,6 +25,10 @@ class AsyncStream:
             _produce(effect, self._chunks.put_nowait), context=effect.context.copy()
         )
 
+    def cancel(self) -> None:
+        """Stop the producer, if it has not ended; nobody reads on."""
+        self.task.cancel()
+
     async def next(self) -> Any:
         """Return the next chunk, or None at the end; raise what the tool raised."""
         value, error = await self._chunks.get()
@@ -42,6 +46,10 @@ class SyncStream:
         self._listener: Callable[[Any, BaseException | None], None] | None = None
         make = partial(_produce, effect, self._put)
         self._ticket = loop.submit(make, effect.context.copy(), lambda value, error: None)
+
+    def cancel(self) -> None:
+        """Stop the producer, if it has not ended; nobody reads on."""
+        self._ticket.cancel()
 
     def next(self) -> Any:
         """Return the next chunk, or None at the end; raise what the tool raised."""

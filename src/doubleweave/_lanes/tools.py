@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from doubleweave._lanes.calls import await_in_thread, await_within, call_in_thread
-from doubleweave.core.effects import InvokeExpired
+from doubleweave.core.effects import Carried, InvokeExpired
 from doubleweave.core.flow_interface import derive_input_schema, derive_output_schema, derive_safety, output_of
 from doubleweave.errors import ToolDefinitionError, ToolTimeoutError
 from doubleweave.models.chunks import ToolChunk
 from doubleweave.models.contracts import ToolSafetyContract
 from doubleweave.models.json_schema import JsonSchema
 from doubleweave.models.product import PRODUCT
-from doubleweave.models.tools import ToolBase
+from doubleweave.models.tools import ToolBase, _is_async_callable
 
 
 class Tool(ToolBase):
@@ -65,6 +65,8 @@ class Tool(ToolBase):
             # A limit below zero is over at once, as it is on the event loop; a queue would refuse it.
             limit = max(self.timeout_seconds, 0.0)
             return call_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
+        except StopIteration as error:
+            raise Carried(error) from error
         except InvokeExpired as error:
             raise ToolTimeoutError(self.name, self.timeout_seconds) from error
 
@@ -73,13 +75,15 @@ class Tool(ToolBase):
         limit = self.timeout_seconds
         if limit is None and self.is_async:
             return await self.fn(validated_input)
-        if limit is None and self.inline:
-            return self.fn(validated_input)
         try:
+            if limit is None and self.inline:
+                return self.fn(validated_input)
             if self.is_async:
                 return await await_within(self.fn(validated_input), limit)
             context = contextvars.copy_context()
             return await await_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
+        except StopIteration as error:
+            raise Carried(error) from error
         except InvokeExpired as error:
             raise ToolTimeoutError(self.name, 0.0 if limit is None else limit) from (error.__cause__ or error)
 
@@ -116,25 +120,34 @@ class Tool(ToolBase):
             SchemaRefPolicyError: A schema ref of the flow is refused.
         """
         label = flow.name if name is None else name
+        if not flow.steps:
+            raise ToolDefinitionError(label, f"flow '{flow.name}' has no steps")
         tools = executor.registered_tools
         inputs = input_schema or derive_input_schema(flow, tools, label)
         outputs = output_schema or derive_output_schema(flow, tools, label)
         contract, declared = derive_safety(flow, tools) if safety is None else (safety, True)
 
         def run_flow(validated: Any) -> dict[str, Any]:
-            raw = validated.model_dump() if isinstance(validated, BaseModel) else validated
-            return output_of(executor.execute_flow(flow.name, raw), flow, label)
+            return output_of(executor.execute_flow(flow.name, _raw(validated)), flow, label)
+
+        async def await_flow(validated: Any) -> dict[str, Any]:
+            return output_of(await executor.execute_flow(flow.name, _raw(validated)), flow, label)
 
         tool = Tool(
             name=label,
             description=flow.description if description is None else description,
             input_schema=inputs,
             output_schema=outputs,
-            fn=run_flow,
+            fn=await_flow if _is_async_callable(executor.execute_flow) else run_flow,
             safety=contract,
         )
         tool._safety_declared = declared
         return tool
+
+
+def _raw(validated: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = validated.model_dump() if isinstance(validated, BaseModel) else validated
+    return raw
 
 
 class StreamingTool(Tool):

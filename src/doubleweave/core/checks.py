@@ -43,7 +43,7 @@ def choose_tool(draft: Draft, context: dict[str, Any]) -> Life[None]:
     run.decisions += 1
     if limits.max_decisions_per_flow is not None and run.decisions > limits.max_decisions_per_flow:
         raise DecisionBudgetExceededError(run.flow.name, limits.max_decisions_per_flow)
-    question = DecisionContext(
+    question = DecisionContext.model_construct(
         trace_id=run.trace_id,
         flow_name=run.flow.name,
         step_index=step.index,
@@ -66,7 +66,7 @@ def choose_tool(draft: Draft, context: dict[str, Any]) -> Life[None]:
         detail = f"{type(error).__name__}: {text_of(error)}"
         raise DecisionCallbackError(step.name, step.index, detail) from error
     duration_ms = (run.perf_counter() - start) * 1000.0
-    if chosen not in candidates:
+    if not isinstance(chosen, str) or chosen not in candidates:
         detail = f"it returned {chosen!r}, which is not one of decision_candidates {candidates!r}."
         raise DecisionCallbackError(step.name, step.index, detail)
     draft.record.tool_name = chosen
@@ -96,7 +96,7 @@ def ask_approval(draft: Draft, tool: ToolBase) -> Life[None]:
         if run.policies.strict_safety:
             raise _denial(draft, tool, "the tool requires approval and no approval_callback is set")
         return
-    question = ApprovalContext(
+    question = ApprovalContext.model_construct(
         trace_id=run.trace_id,
         flow_name=run.flow.name,
         step_index=step.index,
@@ -125,7 +125,7 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
     """
     run, step = draft.run, draft.step
     try:
-        question = GuardrailContext(
+        question = GuardrailContext.model_construct(
             trace_id=run.trace_id,
             flow_name=run.flow.name,
             step_index=step.index,

@@ -18,7 +18,7 @@ def validate_composition(registry: FlowRegistry, root: AnyFlow, max_depth: int) 
     def visit(flow: AnyFlow, path: tuple[str, ...]) -> None:
         for step in flow.steps:
             name = step.flow_name
-            if name is None:
+            if name is None or getattr(step, "step_type", "tool") == "capability":
                 continue
             if name in path:
                 chain = " -> ".join((*path[path.index(name) :], name))

@@ -66,6 +66,7 @@ class Draft:
     def interrupted(self, error: FlowCancelledError) -> StepRecord:
         """Return the record of a sub-flow's step whose sub-flow was cancelled."""
         step = self.step
+        self.log_failure(error)
         return failed_step_record(
             step.index, step.name, {}, error, self.run.now(), flow_name=step.flow_name, sub_result=error.result
         )
@@ -90,8 +91,8 @@ class Draft:
 
 
 def text_of(error: BaseException) -> str:
-    """Return `str(error)`, or a stand-in when the error cannot even say what it is."""
+    """Return `str(error)` as text that UTF-8 can hold, or a stand-in when the error cannot even say what it is."""
     try:
-        return str(error)
+        return str(error).encode(errors="backslashreplace").decode()
     except Exception:
         return f"<{type(error).__name__} without readable text>"

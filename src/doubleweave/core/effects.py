@@ -70,7 +70,7 @@ class Pause:
 
 
 class OpenStream:
-    """Start a streaming tool; the outcome is a stream to be read with `NextChunk`."""
+    """Start a streaming tool; the outcome is a stream, to be read with `NextChunk` and given up with its method `cancel`."""
 
     __slots__ = ("context", "inputs", "tool")
 
@@ -108,7 +108,14 @@ class Join:
 JOIN = Join()
 
 
+class Carried(RuntimeError):
+    """Takes a `StopIteration` out of a coroutine or generator, which cannot let one out as it is."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__("coroutine raised StopIteration")
+        self.error = error
+
+
 def unwrapped(error: BaseException) -> BaseException:
-    """Return the `StopIteration` that Python has wrapped because a coroutine cannot let it out, else `error` itself."""
-    cause = error.__cause__
-    return cause if type(error) is RuntimeError and isinstance(cause, StopIteration) else error
+    """Return the error that has been carried, or `error` itself."""
+    return error.error if type(error) is Carried else error

@@ -8,6 +8,7 @@ declared outputs of every tool that it may call. Where that is unknown, the step
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from doubleweave.core.mapping import mapped_keys
 from doubleweave.core.plan import Plan, PlannedStep
@@ -35,9 +36,10 @@ class Outlook:
 class Forecast:
     """The outlook of every step, by flat index, and who waits for what."""
 
-    __slots__ = ("outlooks", "readers", "waiting_for_level")
+    __slots__ = ("_schemas", "outlooks", "readers", "waiting_for_level")
 
-    def __init__(self, outlooks: list[Outlook]) -> None:
+    def __init__(self, outlooks: list[Outlook], schemas: Mapping[str, Any]) -> None:
+        self._schemas = schemas
         self.outlooks = outlooks
         self.readers: dict[int, list[int]] = defaultdict(list)
         self.waiting_for_level: dict[int, list[int]] = defaultdict(list)
@@ -46,6 +48,10 @@ class Forecast:
                 self.readers[writer].append(index)
             if outlook.levels:
                 self.waiting_for_level[outlook.levels].append(index)
+
+    def fits(self, tools: Mapping[str, ToolBase]) -> bool:
+        """Say whether the tools still have the output schemas that this was worked out from."""
+        return all(_schema_of(name, tools) is schema for name, schema in self._schemas.items())
 
 
 def make_forecast(plan: Plan, tools: Mapping[str, ToolBase]) -> Forecast:
@@ -64,7 +70,8 @@ def make_forecast(plan: Plan, tools: Mapping[str, ToolBase]) -> Forecast:
                 last_writers[key] = [index for index in earlier if index not in step.depends_on] + [step.index]
         if None in writes:
             unknown_until = number + 1
-    return Forecast(outlooks)
+    names = {name for step in plan.steps for name in _tools_of(step)}
+    return Forecast(outlooks, {name: _schema_of(name, tools) for name in names})
 
 
 def possible_writes(step: PlannedStep, tools: Mapping[str, ToolBase]) -> frozenset[str] | None:
@@ -73,11 +80,18 @@ def possible_writes(step: PlannedStep, tools: Mapping[str, ToolBase]) -> frozens
         return frozenset(step.output_mapping)
     if step.is_capability or step.flow_name is not None:
         return None
-    names = [*(step.candidates or [step.name]), *([step.fallback] if step.fallback else [])]
-    declared = [tools[name].declared_outputs() for name in names if name in tools]
+    declared = [tools[name].declared_outputs() for name in _tools_of(step) if name in tools]
     if None in declared:
         return None
     return frozenset().union(*(keys for keys in declared if keys))
+
+
+def _tools_of(step: PlannedStep) -> list[str]:
+    return [*(step.candidates or [step.name]), *([step.fallback] if step.fallback else [])]
+
+
+def _schema_of(name: str, tools: Mapping[str, ToolBase]) -> Any:
+    return tools[name].output_schema if name in tools else None
 
 
 def _outlook(step: PlannedStep, level: int, last_writers: Mapping[str, list[int]], unknown_until: int) -> Outlook:

@@ -10,7 +10,7 @@ from doubleweave.core.effects import Life
 from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
 from doubleweave.core.schedule import one_at_a_time
-from doubleweave.core.setup import Setup
+from doubleweave.core.setup import Setup, logger
 from doubleweave.errors import FlowStatusError, SchemaValidationError
 from doubleweave.models.flows import FlowStatus
 from doubleweave.models.records import ExecutionResult
@@ -24,19 +24,27 @@ def life_of_run(setup: Setup, request: Request) -> Life[ExecutionResult]:
     Whatever is raised later leaves the run after `on_flow_end` has been told the partial result.
     """
     run = _enter(setup, request)
-    run.begin()
     try:
+        run.begin()
         success, tool_steps = yield from _course(run)
     except BaseException:
         if not run.ended:
-            run.end(success=False)
+            _end_with_error(run)
         raise
     return run.end(success=success, tool_steps=tool_steps)
 
 
+def _end_with_error(run: Run) -> None:
+    """End a run that an error leaves; a trace recorder that fails too does not take the error's place."""
+    try:
+        run.end(success=False)
+    except Exception:
+        logger.exception("Flow '%s': the trace recorder failed too", run.flow.name)
+
+
 def _enter(setup: Setup, request: Request) -> Run:
     flow = setup.registry.get_flow(request.flow_name, version=request.version)
-    if flow.status is not FlowStatus.ACTIVE and not request.force:
+    if flow.status != FlowStatus.ACTIVE and not request.force:
         raise FlowStatusError(flow.name, FlowStatus(flow.status).value)
     if not request.composition_checked:
         validate_composition(setup.registry, flow, setup.policies.max_composition_depth)

@@ -23,7 +23,7 @@ def apply_output_mapping(
     try:
         return {key: outputs[source] for key, source in output_mapping.items()}
     except KeyError as error:
-        raise OutputMappingError(tool_name, step_index, error.args[0], sorted(outputs)) from None
+        raise OutputMappingError(tool_name, step_index, error.args[0], sorted(outputs, key=str)) from None
 
 
 def merge_step_outputs(

@@ -42,8 +42,10 @@ def side_by_side(run: Run) -> Life[bool]:
             index, record, error = yield JOIN
             del running[index]
             if error is None:
-                run.step_ended(record)
-                board.finished(index, record)
+                try:
+                    board.finished(index, record)
+                finally:
+                    run.step_ended(record)
             else:
                 board.raised(index, error)
                 for later in [other for other in running if other > index]:
@@ -268,7 +270,7 @@ class _Board:
 
 def _forecast_of(run: Run) -> Forecast:
     plan = run.plan
-    if plan.schedule is None:
+    if plan.schedule is None or not plan.schedule.fits(run.setup.tools):
         plan.schedule = make_forecast(plan, run.setup.tools)
     forecast: Forecast = plan.schedule
     return forecast

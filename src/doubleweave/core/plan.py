@@ -80,20 +80,24 @@ class Level:
 class Plan:
     """The compiled form of one flow object."""
 
-    __slots__ = ("_frozen", "composed", "is_dag", "levels", "schedule", "steps")
+    __slots__ = ("_flow", "_frozen", "is_dag", "levels", "schedule", "steps")
 
     def __init__(self, flow: AnyFlow) -> None:
         self.is_dag = isinstance(flow, DAGFlow)
         self.levels = _dag_levels(flow) if isinstance(flow, DAGFlow) else _linear_levels(flow)
         self.steps = [step for level in self.levels for step in level.steps]
-        self.composed = any(step.flow_name is not None for step in self.steps)
         # What may start when, worked out on first use by a run whose steps overlap.
         self.schedule: Any = None
+        self._flow = flow
         self._frozen = _freeze(flow)
 
     def fits(self, flow: AnyFlow) -> bool:
-        """Say whether the flow still is as it was when this plan was made; flows and steps can be changed in place."""
-        return self._frozen == [step.__dict__ for step in flow.steps]
+        """Say whether this is the flow that the plan was made of, as it was then: it can be changed in place."""
+        try:
+            return self._flow is flow and self._frozen == [step.__dict__ for step in flow.steps]
+        except Exception:
+            # A literal of a mapping was replaced by one that cannot be compared.
+            return False
 
 
 def make_plan(flow: AnyFlow) -> Plan:

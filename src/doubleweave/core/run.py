@@ -6,12 +6,12 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from doubleweave.core.hooks import call_hooks, hooks_of
+from doubleweave.core.hooks import Hook, call_hooks, hooks_of
 from doubleweave.core.merge import heeds_collisions
 from doubleweave.core.plan import Plan, PlannedStep
 from doubleweave.core.scope import CURRENT_SCOPE, Scope
 from doubleweave.core.setup import Setup, logger
-from doubleweave.errors import FlowCancelledError, SchemaValidationError
+from doubleweave.errors import FlowCancelledError
 from doubleweave.models.cancellation import CancellationToken
 from doubleweave.models.cost import CostReport, compute_cost_report
 from doubleweave.models.flows import AnyFlow
@@ -99,7 +99,7 @@ class Run:
         flow = self.flow
         logger.info("Flow '%s' START | version=%s | trace_id=%s", flow.name, flow.version, self.trace_id)
         if self.hooks.flow_start:
-            payload = FlowStartContext(
+            payload = FlowStartContext.model_construct(
                 trace_id=self.trace_id,
                 flow_name=flow.name,
                 flow_version=flow.version,
@@ -107,12 +107,12 @@ class Run:
                 started_at=self._flow_started_at,
                 total_steps=len(flow.steps),
             )
-            call_hooks(self.hooks.flow_start, payload)
+            self.call_hooks(self.hooks.flow_start, payload)
 
     def step_started(self, step: PlannedStep, tool_name: str, inputs: dict[str, Any], started_at: Any) -> None:
         """Tell the hooks that a step starts."""
         if self.hooks.step_start:
-            payload = StepStartContext(
+            payload = StepStartContext.model_construct(
                 trace_id=self.trace_id,
                 flow_name=self.flow.name,
                 step_index=step.index,
@@ -120,13 +120,19 @@ class Run:
                 inputs=dict(inputs),
                 started_at=started_at,
             )
-            call_hooks(self.hooks.step_start, payload)
+            self.call_hooks(self.hooks.step_start, payload)
 
     def step_ended(self, record: StepRecord) -> None:
         """Tell the hooks that a step has ended."""
         if self.hooks.step_end:
-            payload = StepEndContext(trace_id=self.trace_id, flow_name=self.flow.name, step_record=record)
-            call_hooks(self.hooks.step_end, payload)
+            payload = StepEndContext.model_construct(
+                trace_id=self.trace_id, flow_name=self.flow.name, step_record=record
+            )
+            self.call_hooks(self.hooks.step_end, payload)
+
+    def call_hooks(self, listeners: tuple[Hook, ...], payload: Any) -> None:
+        """Call hooks in the context of the run: tools see what they set, and flows that they run inherit its scope."""
+        self.call_context.run(call_hooks, listeners, payload)
 
     def reject(self, step_index: int, inputs: dict[str, Any], error: Exception) -> None:
         """Log and record that the flow's own data, not a step, failed a check."""
@@ -215,16 +221,21 @@ class Run:
             level, "Flow '%s' %s | records=%d | trace_id=%s", self.flow.name, outcome, len(self.log), self.trace_id
         )
         if self.hooks.flow_end:
-            payload = FlowEndContext(trace_id=self.trace_id, flow_name=self.flow.name, result=result)
-            call_hooks(self.hooks.flow_end, payload)
+            payload = FlowEndContext.model_construct(trace_id=self.trace_id, flow_name=self.flow.name, result=result)
+            self.call_hooks(self.hooks.flow_end, payload)
 
 
 def _tool_records(result: ExecutionResult) -> int:
-    """Count the tools that ran in a run and below it; a sub-flow's own record stands for what it contains."""
+    """Count the tools that ran in a run and below it. Steps that are sub-flows stand for what these contain."""
     total = 0
     for record in result.execution_log:
         if record.sub_result is not None:
             total += _tool_records(record.sub_result)
-        elif not (record.tool_name == result.flow_name and record.error_type == SchemaValidationError.__name__):
+        elif record.flow_name is None and not _is_check(record):
             total += 1
     return total
+
+
+def _is_check(record: StepRecord) -> bool:
+    """Say whether a record is that of a check of the flow's own data, which no tool made."""
+    return (record.error_message or "").startswith("Schema validation failed for flow_")

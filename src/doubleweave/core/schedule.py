@@ -33,12 +33,9 @@ def one_at_a_time(run: Run) -> Life[bool]:
             except SubFlowCancelled as error:
                 raise reanchored(run, step, error) from error.error
             if not is_dag:
-                if run.hooks.step_end:
-                    run.step_ended(record)
-                run.log.append(record)
+                outputs = _take_linear(run, step, record)
                 if not record.success:
                     return False
-                outputs = project(step, record)
                 continue
             record = settle(run, step, record, outputs)
             if not record.success:
@@ -46,6 +43,18 @@ def one_at_a_time(run: Run) -> Life[bool]:
         if outputs:
             merge(run, level, outputs)
     return True
+
+
+def _take_linear(run: Run, step: PlannedStep, record: StepRecord) -> dict[str, Any]:
+    """Take a finished step of a linear flow into the log, tell the hooks, and return what it adds to the context."""
+    try:
+        outputs = project(step, record)
+        # A hook may change the record that it is shown; that does not change what the run goes on with.
+        return outputs.copy() if run.hooks.step_end else outputs
+    finally:
+        run.log.append(record)
+        if run.hooks.step_end:
+            run.step_ended(record)
 
 
 def settle(run: Run, step: PlannedStep, record: StepRecord, outputs: dict[str, Any]) -> StepRecord:
@@ -80,7 +89,7 @@ def project(step: PlannedStep, record: StepRecord) -> dict[str, Any]:
         OutputMappingError: The step's mapping names an output that is not there.
     """
     outputs = record.outputs or {}
-    if step.output_mapping is None or record.skipped:
+    if step.output_mapping is None or record.skipped or not record.success:
         return outputs
     return apply_output_mapping(outputs, step.output_mapping, tool_name=record.tool_name, step_index=step.index)
 

@@ -106,8 +106,6 @@ class Setup:
         """Store a tool by its name and mark the flows whose stored hash of it has become another one."""
         known = self.tools.get(tool.name)
         self.tools[tool.name] = tool
-        for plan in self._plans.values():
-            plan.schedule = None
         if known is not None and known.schema_hash != tool.schema_hash:
             self._mark_drifted(tool)
 

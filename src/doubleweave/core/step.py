@@ -7,8 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
 from doubleweave.core.draft import Draft, text_of
-from doubleweave.core.effects import CallTool, Invoke, Life, NextChunk, OpenStream, Pause
-from doubleweave.core.hooks import call_hooks
+from doubleweave.core.effects import CallTool, Carried, Invoke, Life, NextChunk, OpenStream, Pause, unwrapped
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Request, Run
 from doubleweave.core.setup import logger
@@ -87,10 +86,11 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
             outputs = yield from _call_with_retries(draft, tool, step.retry)
         else:
             outputs = tool._validate_output((yield CallTool(tool, tool.validate_input(inputs), run.call_context)))
-    except Exception as error:
-        if step.retry is None and not tool.is_streaming:
-            draft.record.retry_errors.append(text_of(error))
-        return (yield from _after_failure(draft, tool, error))
+    except Exception as raised:
+        failure = unwrapped(raised)
+        if step.retry is None or tool.is_streaming:
+            draft.record.retry_errors.append(text_of(failure))
+        return (yield from _after_failure(draft, tool, failure))
     return _succeeded(draft, tool, outputs)
 
 
@@ -122,6 +122,8 @@ def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Lif
             note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
             draft.record.retry_errors.append(text_of(error) + note)
             if attempt >= attempts or not isinstance(error, retryable):
+                if isinstance(error, StopIteration):
+                    raise Carried(error) from error
                 raise
         delay = policy.compute_delay(attempt)
         if delay > 0:
@@ -136,28 +138,27 @@ def _unsafe_to_retry(tool: ToolBase) -> bool:
 
 def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
     run = draft.run
+    stream = yield OpenStream(tool, draft.record.inputs, run.call_context)
+    outputs: dict[str, Any] = {}
     try:
-        stream = yield OpenStream(tool, draft.record.inputs, run.call_context)
-        outputs: dict[str, Any] = {}
         while (chunk := (yield NextChunk(stream))) is not None:
             if chunk.is_final:
                 outputs = chunk.data
             if run.hooks.step_chunk:
-                payload = StepChunkContext(
+                payload = StepChunkContext.model_construct(
                     trace_id=run.trace_id,
                     flow_name=run.flow.name,
                     step_index=draft.step.index,
                     tool_name=draft.record.tool_name,
                     chunk=chunk,
                 )
-                call_hooks(run.hooks.step_chunk, payload)
+                run.call_hooks(run.hooks.step_chunk, payload)
         return outputs
-    except Exception as error:
-        draft.record.retry_errors.append(text_of(error))
-        raise
+    finally:
+        stream.cancel()
 
 
-def _after_failure(draft: Draft, tool: ToolBase, error: Exception) -> Life[StepRecord]:
+def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[StepRecord]:
     """Apply the step's `on_error` policy to a tool call that failed for good."""
     step = draft.step
     wrapped = wrap_error(error, tool.name, step.index)
@@ -293,7 +294,7 @@ def _run_capability(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
     return record
 
 
-def wrap_error(error: Exception, tool_name: str, step_index: int) -> Exception:
+def wrap_error(error: BaseException, tool_name: str, step_index: int) -> Exception:
     """Return the typed error that a record keeps for what a tool raised."""
     if isinstance(error, ValidationError | JsonSchemaMismatchError):
         return SchemaValidationError(tool_name, step_index, text_of(error))

@@ -80,8 +80,12 @@ class TraceRecorder:
             duration_ms = (now - entry.last) * 1000.0
         entry.last = now
         entry.trace.steps.append(
-            ObservedStep(
-                tool_name=tool_name, inputs=inputs, outputs=outputs, recorded_at=_now(), duration_ms=duration_ms
+            ObservedStep.model_construct(
+                tool_name=tool_name,
+                inputs=dict(inputs),
+                outputs=None if outputs is None else dict(outputs),
+                recorded_at=_now(),
+                duration_ms=duration_ms,
             )
         )
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from doubleweave.errors import error_code_for
 from doubleweave.models.callbacks import ApprovalRecord, DecisionRecord
 from doubleweave.models.cost import CostReport
+from doubleweave.models.trusted import trusted
 from doubleweave.models.versions import TRACE_SCHEMA_VERSION
 
 
@@ -77,14 +78,6 @@ class ExecutionResult(BaseModel):
 
 StepRecord.model_rebuild()
 
-# A run makes one record a step, from values it has just produced itself; validating them again would take longer than
-# all the rest that a run does around a cheap tool. A model instance is its four slots, so they are filled directly. All
-# these records share one set of set fields: a copy of it would be half the memory of a record.
-_new = object.__new__
-_set_values = BaseModel.__dict__["__dict__"].__set__
-_set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
-_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
-_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 _DEFAULTS = {name: field.get_default() for name, field in StepRecord.model_fields.items()}
 _RECORD_FIELDS = set(_DEFAULTS)
 _RESULT_FIELDS = set(ExecutionResult.model_fields)
@@ -97,16 +90,7 @@ def record_values(**given: Any) -> dict[str, Any]:
 
 def record_of(values: dict[str, Any]) -> StepRecord:
     """Return the record that has these values as its own `__dict__`; nothing is validated and nothing copied."""
-    record = _new(StepRecord)
-    _fill(record, values, _RECORD_FIELDS)
-    return record
-
-
-def _fill(model: BaseModel, values: dict[str, Any], fields_set: set[str]) -> None:
-    _set_values(model, values)
-    _set_fields_set(model, fields_set)
-    _set_extra(model, None)
-    _set_private(model, None)
+    return trusted(StepRecord, values, _RECORD_FIELDS)
 
 
 def trusted_result(
@@ -140,15 +124,14 @@ def trusted_result(
         "initial_input": initial_input,
         "dry_run": dry_run,
     }
-    result = _new(ExecutionResult)
-    _fill(result, values, _RESULT_FIELDS)
-    return result
+    return trusted(ExecutionResult, values, _RESULT_FIELDS)
 
 
 def trusted_step_record(**given: Any) -> StepRecord:
     """Return the record that the validating constructor would return, without validating.
 
-    The caller vouches for the types. The record keeps the given dicts and list themselves, not copies; all its fields
+    A run makes its records in this way, because validating them would take longer than all the rest that it does around a
+    cheap tool. The caller vouches for the types. The record keeps the given dicts and list themselves, not copies; all its fields
     count as set.
     """
     record = record_of(record_values(**given))

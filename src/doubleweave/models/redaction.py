@@ -33,6 +33,7 @@ _RECOMMENDED_PATTERN = re.compile(
     r")"
 )
 
+_DEEPEST = 200
 _TRUNCATED = "…(truncated)"
 
 
@@ -60,7 +61,10 @@ class RedactionPolicy(BaseModel):
         return cls(redact_keys=_STRICT_KEYS, redact_pattern=_RECOMMENDED_PATTERN, max_value_length=256)
 
     def redact(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return a redacted copy of ``data``; dicts, lists and tuples are followed to any depth."""
+        """Return a redacted copy of ``data``; dicts, lists and tuples are followed.
+
+        What contains itself, or is nested deeper than 200 levels, is replaced whole.
+        """
         keys = frozenset(key.lower() for key in self.redact_keys)
         return self._redact_dict(data, keys)
 
@@ -96,21 +100,23 @@ class RedactionPolicy(BaseModel):
     def _redact_optional(self, data: dict[str, Any] | None) -> dict[str, Any] | None:
         return None if data is None else self.redact(data)
 
-    def _redact_dict(self, data: dict[Any, Any], keys: frozenset[str]) -> dict[Any, Any]:
+    def _redact_dict(self, data: dict[Any, Any], keys: frozenset[str], above: tuple[int, ...] = ()) -> dict[Any, Any]:
+        inside = (*above, id(data))
         return {
             key: self.redact_replacement
             if isinstance(key, str) and key.lower() in keys
-            else self._redact_value(value, keys)
+            else self._redact_value(value, keys, inside)
             for key, value in data.items()
         }
 
-    def _redact_value(self, value: Any, keys: frozenset[str]) -> Any:
+    def _redact_value(self, value: Any, keys: frozenset[str], above: tuple[int, ...]) -> Any:
         if isinstance(value, str):
             return self.redact_text(value)
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if id(value) in above or len(above) >= _DEEPEST:
+            return self.redact_replacement
         if isinstance(value, dict):
-            return self._redact_dict(value, keys)
-        if isinstance(value, list):
-            return [self._redact_value(item, keys) for item in value]
-        if isinstance(value, tuple):
-            return tuple(self._redact_value(item, keys) for item in value)
-        return value
+            return self._redact_dict(value, keys, above)
+        items = [self._redact_value(item, keys, (*above, id(value))) for item in value]
+        return items if isinstance(value, list) else tuple(items)

@@ -31,7 +31,7 @@ class BoundSchema(Protocol):
 class ModelSchema:
     """A pydantic model class as a tool's schema."""
 
-    __slots__ = ("_serialize", "accept", "source")
+    __slots__ = ("_is_plain", "_serialize", "accept", "source")
 
     def __init__(self, model: type[BaseModel]) -> None:
         self.source = model
@@ -45,15 +45,13 @@ class ModelSchema:
         self.accept = (
             model.__pydantic_validator__.validate_python if complete and plain_validate else model.model_validate
         )
-        self._serialize = model.__pydantic_serializer__.to_python if complete and plain_dump else model.model_dump
+        self._is_plain = complete and plain_dump
+        self._serialize = model.__pydantic_serializer__.to_python if self._is_plain else model.model_dump
 
     def normalise(self, raw: Any) -> Any:
-        value = self.accept(raw)
-        if type(value) is self.source:
-            return self._serialize(value)
-        # An instance of a subclass passes validation as it is; its additional fields are not part of this schema.
-        value = self.accept(value.model_dump())
-        return value.model_dump()
+        # An instance of a subclass passes validation as it is. It is written out as one of the declared class, because
+        # what else it has is not part of the schema, and steps are ordered by the keys that the schema declares.
+        return self._serialize(self.accept(raw))
 
     def fingerprint(self) -> str:
         return schema_fingerprint(self.source)
@@ -68,7 +66,7 @@ class ModelSchema:
             or decorators.model_serializers
             or model.model_config.get("extra") == "allow"
             or model.model_config.get("serialize_by_alias")
-            or model.model_dump is not BaseModel.model_dump
+            or not self._is_plain
         ):
             return None
         return frozenset(model.model_fields) | frozenset(model.model_computed_fields)
