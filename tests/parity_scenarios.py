@@ -97,6 +97,7 @@ def block(ctx: Any) -> None:
     raise PermissionError("not these inputs")
 
 
+NUMBER = "lanes_under_test:Number"
 QUICK = RetryPolicy(max_retries=3, backoff_seconds=0.001)
 BRANCHING = dag(
     node("a", branches=[ConditionalEdge(target_step_id="b", predicate="a > 5")], default_next="c"),
@@ -262,8 +263,40 @@ SCENARIOS: list[tuple[str, Case, bool, dict[str, Any] | None, list[tuple[int, st
         [(0, "inc", "PredicateSyntaxError")],
     ),
     (
+        "DEV-21 predicate with a set of lists",
+        Case(
+            [
+                dag(
+                    node("a", branches=[ConditionalEdge(target_step_id="b", predicate="1 in {[1]}")]),
+                    node("b", after="a"),
+                )
+            ],
+            tools,
+        ),
+        False,
+        None,
+        [(0, "inc", "PredicateSyntaxError")],
+    ),
+    (
+        "predicate with an unknown name",
+        Case(
+            [dag(node("a", branches=[ConditionalEdge(target_step_id="b", predicate="gone")]), node("b", after="a"))],
+            tools,
+        ),
+        False,
+        None,
+        [(0, "inc", "PredicateSyntaxError")],
+    ),
+    (
         "row 29 DEV-41 unknown on_error",
         Case([linear(step("boom").model_copy(update={"on_error": "explode:now"}))], tools),
+        False,
+        None,
+        [(0, "boom", "FlowExecutionError")],
+    ),
+    (
+        "row 29 DEV-41 unknown on_error in a DAG",
+        Case([dag(node("a").model_copy(update={"tool_name": "boom", "on_error": "explode:now"}))], tools),
         False,
         None,
         [(0, "boom", "FlowExecutionError")],
@@ -330,6 +363,69 @@ SCENARIOS: list[tuple[str, Case, bool, dict[str, Any] | None, list[tuple[int, st
         False,
         None,
         [(0, "boom", "SchemaValidationError")],
+    ),
+    (
+        "input contract, whatever on_error says",
+        Case([dag(node("a", input_contract="parity_scenarios:Strict", on_error="skip"), node("b"))], tools),
+        False,
+        None,
+        [(0, "inc", "SchemaValidationError")],
+    ),
+    (
+        "output contract, whatever on_error says",
+        Case([dag(node("a"), node("b", output_contract="parity_scenarios:Strict", on_error="fallback:inc"))], tools),
+        False,
+        None,
+        [(0, "inc", None), (1, "inc", "SchemaValidationError")],
+    ),
+    (
+        "contracts that hold",
+        Case([dag(node("a", input_contract=NUMBER, output_contract=NUMBER, output_mapping={"b": "n"}))], tools),
+        True,
+        {"n": 1, "b": 2},
+        [(0, "inc", None)],
+    ),
+    (
+        "output schema",
+        Case([dag(node("a"), output_schema_ref="parity_scenarios:Strict")], tools),
+        False,
+        None,
+        [(0, "inc", None), (1, "main", "SchemaValidationError")],
+    ),
+    (
+        "mapping error in a level, whatever on_error says",
+        Case([dag(node("a"), node("b", source="gone", on_error="skip"), node("c"))], tools),
+        False,
+        None,
+        [(0, "inc", None), (1, "inc", "InputMappingError")],
+    ),
+    (
+        "mapping of a key that only a sibling writes",
+        Case([dag(node("a"), node("b", source="a"))], tools),
+        False,
+        None,
+        [(0, "inc", None), (1, "inc", "InputMappingError")],
+    ),
+    (
+        "mapping of a skipped step's key",
+        Case([dag(node("a", "boom", on_error="skip"), node("b", after="a", source="a"))], tools),
+        False,
+        None,
+        [(0, "boom", "FlowExecutionError"), (1, "inc", "InputMappingError")],
+    ),
+    (
+        "overwriting with a warning",
+        Case([dag(node("n"), node("m", after="n", output_mapping={"n": "n", "m": "n"}))], tools),
+        True,
+        {"n": 3, "m": 3},
+        [(0, "inc", None), (1, "inc", None)],
+    ),
+    (
+        "collision with two siblings",
+        Case([dag(node("a"), node("b"), node("c", output_mapping={"z": "n", "b": "n", "a": "n"}), node("d"))], tools),
+        False,
+        None,
+        [(0, "inc", None), (1, "inc", None), (2, "inc", "FlowExecutionError")],
     ),
 ]
 

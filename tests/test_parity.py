@@ -24,7 +24,7 @@ def test_both_lanes_show_the_same(case: Case, success: bool, output: Any, record
     assert (result.success, result.final_output) == (success, output)
 
 
-# Name, case, error class, step index of the error where it has one, number of records kept in the partial result.
+# Name, case, error class.
 RAISED: list[tuple[str, Case, type[Exception]]] = [
     ("unknown flow", Case([linear()], tools, run=lambda: {"version": "9"}), dw.FlowNotFoundError),
     ("status", Case([linear(status=dw.FlowStatus.DISABLED)], tools), dw.FlowStatusError),
@@ -34,6 +34,22 @@ RAISED: list[tuple[str, Case, type[Exception]]] = [
     ("collision", Case([linear(step("inc"), on_context_collision="error")], tools), dw.ContextKeyCollisionError),
     ("contract ref", Case([linear(step("inc", input_contract="nowhere:X"))], tools), dw.FlowSerializationError),
     ("deadline", Case([linear(step("inc"))], tools, run=lambda: {"deadline": 0.0}), dw.FlowCancelledError),
+    (
+        "output mapping in a level",
+        Case([dag(node("a"), node("b", output_mapping={"m": "gone"}))], tools),
+        dw.OutputMappingError,
+    ),
+    ("collision of a level", Case([dag(node("n"), on_context_collision="error")], tools), dw.ContextKeyCollisionError),
+    (
+        "contract ref in a level",
+        Case([dag(node("a"), node("b", output_contract="nowhere:X"))], tools),
+        dw.FlowSerializationError,
+    ),
+    (
+        "schema ref",
+        Case([dag(node("a"), output_schema_ref="nowhere:X")], tools),
+        dw.FlowSerializationError,
+    ),
     (
         "budget",
         Case(
@@ -50,8 +66,9 @@ RAISED: list[tuple[str, Case, type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("case", "error"), [row[1:] for row in RAISED], ids=[row[0] for row in RAISED])
-def test_both_lanes_raise_the_same_and_close_their_hooks(case: Case, error: type[Exception]) -> None:
-    seen = assert_same_on_both_lanes(case)
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_both_lanes_raise_the_same_and_close_their_hooks(case: Case, error: type[Exception], concurrency: int) -> None:
+    seen = assert_same_on_both_lanes(case, concurrency)
     assert type(seen.error) is error
     starts = sum(call[0] == "flow_start" for call in seen.hooks)
     assert starts == sum(call[0] == "flow_end" for call in seen.hooks)
