@@ -10,14 +10,24 @@ from doubleweave import AnyFlow, ConditionalEdge, DAGFlow, DAGFlowStep, Flow, Fl
 from lanes_under_test import Case, number_tool, observe
 
 EXAMPLES = int(os.environ.get("DOUBLEWEAVE_PARITY_EXAMPLES", "2000"))
-NAMES = ["inc", "double", "boom", "flaky", "odd", "inner"]
+NAMES = ["inc", "double", "boom", "odd", "inner"]
 QUICK = RetryPolicy(max_retries=1, backoff_seconds=0)
 ON_ERROR = ["fail", "fail", "skip", "fallback:inc", "fallback:boom"]
 
 
-def tools() -> list[Tool]:
-    failed: set[int] = set()
+def flaky(name: str) -> Tool:
+    """Return a tool whose first call fails. Each step has its own: shared, the first of two calls at once would fail."""
+    failures = iter([OSError("first time")])
 
+    def fn(v: Any) -> dict[str, int]:
+        for failure in failures:
+            raise failure
+        return {"n": v.n}
+
+    return number_tool(name, fn)
+
+
+def tools() -> list[Tool]:
     async def double(v: Any) -> dict[str, int]:
         return {"n": v.n * 2 % 1000}
 
@@ -29,24 +39,18 @@ def tools() -> list[Tool]:
             raise LookupError("odd")
         return {"n": v.n // 2}
 
-    def flaky(v: Any) -> dict[str, int]:
-        if v.n in failed:
-            return {"n": v.n}
-        failed.add(v.n)
-        raise OSError("first time")
-
     return [
         number_tool("inc", lambda v: {"n": v.n + 1}),
         number_tool("double", double),
         number_tool("boom", boom),
         number_tool("odd", odd),
-        number_tool("flaky", flaky),
+        *(flaky(f"flaky{i}") for i in range(7)),
     ]
 
 
 @st.composite
-def step_fields(draw: st.DrawFn, sources: list[str]) -> dict[str, Any]:
-    name = draw(st.sampled_from(NAMES))
+def step_fields(draw: st.DrawFn, index: int, sources: list[str]) -> dict[str, Any]:
+    name = draw(st.sampled_from([*NAMES, f"flaky{index}"]))
     fields: dict[str, Any] = {"input_mapping": {"n": draw(st.sampled_from([*sources, "/n", 7]))}}
     if name == "inner":
         return {**fields, "flow_name": name}
@@ -60,7 +64,7 @@ def step_fields(draw: st.DrawFn, sources: list[str]) -> dict[str, Any]:
 
 @st.composite
 def linear_flows(draw: st.DrawFn) -> AnyFlow:
-    steps = [FlowStep(**draw(step_fields(["n"]))) for _ in range(draw(st.integers(0, 5)))]
+    steps = [FlowStep(**draw(step_fields(i, ["n"]))) for i in range(draw(st.integers(0, 5)))]
     policy = draw(st.sampled_from(["overwrite", "warn", "error"]))
     return Flow(name="main", description="", steps=steps, on_context_collision=policy)
 
@@ -72,7 +76,7 @@ def dag_flows(draw: st.DrawFn) -> AnyFlow:
     steps = []
     for i in range(count):
         sources = ["n", *(f"k{j}" for j in range(i))]
-        fields = draw(step_fields(sources))
+        fields = draw(step_fields(i, sources))
         fields["output_mapping"] = {draw(st.sampled_from([f"k{i}", f"k{i}", f"k{i}", "k0"])): "n"}
         dependents = [f"s{j}" for j in range(count) if i in depends[j]]
         if dependents and "tool_name" in fields and draw(st.booleans()):
