@@ -201,6 +201,20 @@ SCENARIOS: list[tuple[str, Case, bool, dict[str, Any] | None, list[tuple[int, st
         [(0, "write", None), (1, "inc", None)],
     ),
     (
+        "row 3 DEV-3 dry run of a sub-flow",
+        Case(
+            [
+                dag(DAGFlowStep(step_id="s", flow_name="inner"), node("a", after="s")),
+                linear(step("write"), name="inner"),
+            ],
+            tools,
+            run=lambda: {"dry_run": True},
+        ),
+        True,
+        {"n": 1, "a": 2},
+        [(0, "inner", None), (1, "inc", None)],
+    ),
+    (
         "dry run that aborts",
         Case([linear(step("write"))], tools, run=lambda: {"dry_run": True, "dry_run_unsupported": "abort"}),
         False,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -106,6 +107,7 @@ class Siblings:
     def __init__(self) -> None:
         self.under_way, self.release = threading.Event(), threading.Event()
         self.ends: list[str] = []
+        self.returned: list[str] = []
 
     def leave(self, v: Any) -> dict[str, int]:
         assert self.under_way.wait(timeout=10)
@@ -118,6 +120,7 @@ class Siblings:
     def work(self, v: Any) -> dict[str, int]:
         self.under_way.set()
         self.release.wait(timeout=10)
+        self.returned.append("returned")
         return {"n": v.n}
 
     async def work_async(self, v: Any) -> dict[str, int]:
@@ -226,6 +229,36 @@ def test_dev_18_the_order_in_a_level_is_that_of_declaration_whatever_the_hash_se
     keys = ["n", "root", *names, *[f"end-{name}" for name in names]]
     assert lines[::2] == [f"{records} {keys}"] * 6
     assert lines[1::2] == [str(order)] * 2 + [str(sorted(order))] * 4
+
+
+@concurrencies
+@pytest.mark.parametrize(("stops", "index"), [("a", 1), ("c", 3)])
+def test_dev_34_a_level_of_skipped_steps_alone_is_a_boundary_too(stops: str, index: int, concurrency: int) -> None:
+    tokens: list[dw.CancellationToken] = []
+
+    def stop(v: Any) -> dict[str, int]:
+        tokens[-1].cancel()
+        return {"n": v.n}
+
+    def fresh_token() -> dict[str, Any]:
+        tokens.append(dw.CancellationToken())
+        return {"cancel_token": tokens[-1]}
+
+    edge = dw.ConditionalEdge(target_step_id="c", predicate="True")
+    flow = dag(
+        node("a", "stop" if stops == "a" else "inc", branches=[edge]),
+        node("b", after="a"),
+        node("c", "stop" if stops == "c" else "inc", after="a"),
+        node("d", after="b"),
+    )
+    seen = assert_same_on_both_lanes(
+        Case([flow], lambda: [*tools(), number_tool("stop", stop)], run=fresh_token), concurrency
+    )
+    assert isinstance(seen.error, dw.FlowCancelledError)
+    assert seen.error.step_index == index
+    assert [(r.step_index, r.skipped) for r in seen.error.result.execution_log] == [(0, False), (1, True), (2, False)][
+        :index
+    ]
 
 
 # --- records --------------------------------------------------------------------------------------------------------
@@ -509,3 +542,31 @@ def test_row_15_dev_42_functions_left_behind_stall_no_later_step(lane: str) -> N
     assert not release.is_set()
     release.set()
     assert [r.error_type for r in log_of(seen)] == ["ToolTimeoutError"] * many + [None]
+
+
+@lanes
+@pytest.mark.parametrize("left_by", ["timeout", "sibling"])
+def test_dev_42_a_thread_left_behind_does_not_count_against_the_limit(
+    left_by: str, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doubleweave._lanes.workers.MAX_JOBS", 2)
+    siblings, timed = Siblings(), {"timeout_seconds": 0.05 if left_by == "timeout" else None}
+    flow: dw.AnyFlow = linear(step("work", on_error="skip"))
+    if left_by == "sibling":
+        flow = dag(node("a", "leave"), node("b", "work"))
+    executor = make_executor(
+        [flow, dag(node("a"), node("b"), name="other")],
+        [
+            number_tool("leave", siblings.leave),
+            number_tool("work", siblings.work, **timed),
+            number_tool("inc", inc, timeout_seconds=30),
+        ],
+        max_step_concurrency=2,
+    )
+    for _ in range(3):
+        with nullcontext() if left_by == "timeout" else pytest.raises(Left):
+            execute(executor, lane)
+        siblings.under_way.clear()
+    assert execute(executor, lane, name="other").final_output == {"n": 1, "a": 2, "b": 2}
+    assert siblings.returned == [], "those left behind still run"
+    siblings.release.set()
