@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import doubleweave as dw
-from doubleweave import DAGFlowStep, FlowStep, RetryPolicy, Tool
+from doubleweave import DAGFlowStep, FlowStep, RetryPolicy
 from executors_under_test import concurrencies, execute, lanes, make_executor
 from lanes_under_test import Case, Recorder, Seen, assert_same_on_both_lanes, normalised, number_tool, observe
 from parity_scenarios import ASKS, BRANCHING, QUICK, approve, dag, flaky, inc, linear, node, step, tools
@@ -379,22 +379,25 @@ async def test_row_14_the_event_loop_is_free_during_a_backoff_and_not_left_for_n
 @pytest.mark.parametrize("concurrency", [2, 8])
 def test_row_14_a_backoff_holds_up_no_sibling(lane: str, concurrency: int) -> None:
     order: list[str] = []
+    failed = threading.Event()
 
-    def note(name: str, times: int = 0) -> Tool:
-        attempt = flaky(times)
+    def late(v: Any) -> dict[str, int]:
+        order.append("late")
+        if order.count("late") == 1:
+            failed.set()
+            raise OSError
+        return {"n": v.n}
 
-        def fn(v: Any) -> dict[str, int]:
-            order.append(name)
-            return attempt(v)
+    def early(v: Any) -> dict[str, int]:
+        assert failed.wait(timeout=10)
+        order.append("early")
+        return {"n": v.n}
 
-        return number_tool(name, fn)
-
-    retry = RetryPolicy(max_retries=1, backoff_seconds=0.3)
-    flow = dag(node("a", "late", retry=retry), node("b", "b"), node("c", "c", after="b", source="b"))
-    seen = observe(Case([flow], lambda: [note("late", 1), note("b"), note("c")]), lane, concurrency)
+    retry = RetryPolicy(max_retries=1, backoff_seconds=0.5)
+    flow = dag(node("a", "late", retry=retry), node("b", "early"), node("c", "early", after="b", source="b"))
+    seen = observe(Case([flow], lambda: [number_tool("late", late), number_tool("early", early)]), lane, concurrency)
     assert [r.retry_count for r in log_of(seen)] == [1, 0, 0]
-    assert sorted(order[:2]) == ["b", "late"]
-    assert order[2:] == ["c", "late"]
+    assert order == ["late", "early", "early", "late"]
 
 
 def collide(key: str = "a", **options: Any) -> DAGFlowStep:
