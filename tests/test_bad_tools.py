@@ -321,6 +321,43 @@ def test_dev_5_what_is_no_exception_leaves_the_run_after_its_end_was_told(
     assert_as_good_as_new(executor, make, lane)
 
 
+@lanes
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("concurrency", [2, 8])
+def test_row_8_dev_22_a_sub_flow_beside_a_tool_that_leaves_is_closed_with_all_its_steps(
+    concurrency: int, asynchronous: bool, lane: str
+) -> None:
+    under_way, release, ends, hooks = threading.Barrier(3), threading.Event(), list[str](), Recorder()
+
+    def leave(v: Any) -> dict[str, int]:
+        under_way.wait(timeout=10)
+        raise Leave
+
+    def work(v: Any) -> dict[str, int]:
+        under_way.wait(timeout=10)
+        release.wait(timeout=10)
+        return {"n": v.n}
+
+    async def work_async(v: Any) -> dict[str, int]:
+        try:
+            await asyncio.to_thread(under_way.wait, 10)
+            await asyncio.Event().wait()
+        finally:
+            ends.append("cancelled")
+        return {"n": v.n}
+
+    outer = dag(node("a", "leave"), dw.DAGFlowStep(step_id="s", flow_name="inner"))
+    inner = dag(node("x", "work"), node("y", "work"), name="inner")
+    tools = [number_tool("leave", leave), number_tool("work", work_async if asynchronous else work)]
+    executor = make_executor([outer, inner], tools, middleware=[hooks], max_step_concurrency=concurrency)
+    with pytest.raises(Leave):
+        execute(executor, lane)
+    assert ends == (["cancelled"] * 2 if asynchronous else [])
+    release.set()
+    flow_ends = [(call[1], call[2]["execution_log"]) for call in hooks.calls if call[0] == "flow_end"]
+    assert flow_ends == [("inner", []), ("main", [])]
+
+
 # --- what a tool does to its time -------------------------------------------------------------------------------------
 
 
