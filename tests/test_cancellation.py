@@ -481,69 +481,6 @@ def test_7_1_a_token_may_be_set_by_another_thread_while_a_tool_runs(
         assert_cancelled(outcome, "main", 1, "token", [0])
 
 
-# --- levels that overlap ------------------------------------------------------------------------------------------------
-
-
-class Overlap:
-    """Of `first` and `slow` in one level, `slow` ends when the run has been stopped; `next` depends on `first` alone."""
-
-    def __init__(self, fails: bool, late: bool) -> None:
-        self.stopped, self.fails, self.late = threading.Event(), fails, late
-        self.called: list[str] = []
-        flow = dag(
-            node("a", "first"),
-            node("b", "slow"),
-            node("c", "next", after="a", source="a"),
-            node("d", "last", after="c", source="c"),
-        )
-        self.stage = Stage([flow], None, 2)
-        for name, fn in {"first": self.first, "slow": self.slow, "next": self.next, "last": self.last}.items():
-            self.stage.executor.register_tool(number_tool(name, fn))
-
-    def first(self, v: Any) -> dict[str, int]:
-        if not self.late:
-            self.stage.stop.now()
-            self.stopped.set()
-        return {"n": v.n}
-
-    def slow(self, v: Any) -> dict[str, int]:
-        self.called.append("slow")
-        assert self.stopped.wait(timeout=10)
-        if self.fails:
-            raise ValueError("too slow")
-        return {"n": v.n}
-
-    def next(self, v: Any) -> dict[str, int]:
-        self.called.append("next")
-        if self.late:
-            self.stage.stop.now()
-            self.stopped.set()
-        return {"n": v.n}
-
-    def last(self, v: Any) -> dict[str, int]:
-        self.called.append("last")
-        return {"n": v.n}
-
-
-@lanes
-@either
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("late", [False, True])
-def test_7_2_dev_34_with_overlapping_levels_it_is_as_if_they_ran_one_by_one(
-    late: bool, fails: bool, kind: str, lane: str
-) -> None:
-    """The check of a level comes before its first step; what runs in earlier levels is waited for and may yet fail."""
-    overlap = Overlap(fails, late)
-    outcome = overlap.stage.run(lane, kind)
-    assert sorted(overlap.called) == (["next", "slow"] if late else ["slow"])
-    if fails:
-        assert [(r.step_index, r.error_type) for r in outcome.execution_log] == [(0, None), (1, "FlowExecutionError")]
-    else:
-        index = 3 if late else 2
-        assert_cancelled(outcome, "main", index, kind, list(range(index)))
-    assert [call[0] for call in overlap.stage.hooks.calls].count("flow_end") == 1
-
-
 # --- cancelling the task ------------------------------------------------------------------------------------------------
 
 
