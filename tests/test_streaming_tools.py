@@ -303,7 +303,6 @@ FAILURES: list[tuple[StreamFn, dict[str, Any], str, str, list[Any]]] = [
     (nothing, {}, "FlowExecutionError", "no terminal chunk", []),
     (open_ended, {}, "FlowExecutionError", "no terminal chunk", [("a", False), ({"n": 1}, False)]),
     (talks_on, {}, "FlowExecutionError", "after its terminal", [({"n": 1}, True)]),
-    (twice, {}, "FlowExecutionError", "after its terminal", [({"n": 1}, True)]),
     (breaks, {}, "FlowExecutionError", "the line broke", [("a", False)]),
     (breaks_late, {}, "FlowExecutionError", "the line broke", [({"n": 1}, True)]),
     (wrong, {}, "SchemaValidationError", "for tool 'stream' at step 0", [("a", False)]),

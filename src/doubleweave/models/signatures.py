@@ -1,6 +1,7 @@
 """Input and output models read off a function's signature."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, cast, get_type_hints
 
@@ -21,7 +22,13 @@ def input_model_of(function: Callable[..., Any], tool_name: str) -> type[BaseMod
         _check_parameter(function, parameter, hints)
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    model: type[BaseModel] = create_model(f"{tool_name}_input", **fields)
+    try:
+        with warnings.catch_warnings():
+            # Fields called `json` or `copy` hide methods that nothing calls on this model.
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            model: type[BaseModel] = create_model(f"{tool_name}_input", **fields)
+    except Exception as error:  # pydantic has several for a type without a schema and for a name that it needs itself
+        raise _refused(function, f"no input model can be made of its parameters: {error}") from error
     return model
 
 
@@ -49,6 +56,10 @@ def _check_parameter(function: Callable[..., Any], parameter: inspect.Parameter,
         raise _refused(function, f"positional-only parameters such as '{parameter.name}' are not supported")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise _refused(function, f"*args or **kwargs ('{parameter.name}') are not supported; name each parameter")
+    if parameter.name.startswith("_"):
+        raise _refused(
+            function, f"parameter '{parameter.name}' starts with an underscore; rename it, as models cannot have it"
+        )
     if parameter.name not in hints:
         raise _refused(function, f"parameter '{parameter.name}' is missing a type annotation")
 
