@@ -106,8 +106,8 @@ class Tool(ToolBase):
         *,
         name: str | None = None,
         description: str | None = None,
-        input_schema: type[BaseModel] | None = None,
-        output_schema: type[BaseModel] | None = None,
+        input_schema: type[BaseModel] | JsonSchema | Mapping[str, Any] | None = None,
+        output_schema: type[BaseModel] | JsonSchema | Mapping[str, Any] | None = None,
         safety: ToolSafetyContract | None = None,
     ) -> "Tool":
         """Return a tool that runs `flow` on `executor`.
@@ -123,8 +123,8 @@ class Tool(ToolBase):
         if not flow.steps:
             raise ToolDefinitionError(label, f"flow '{flow.name}' has no steps")
         tools = executor.registered_tools
-        inputs = input_schema or derive_input_schema(flow, tools, label)
-        outputs = output_schema or derive_output_schema(flow, tools, label)
+        inputs = derive_input_schema(flow, tools, label) if input_schema is None else input_schema
+        outputs = derive_output_schema(flow, tools, label) if output_schema is None else output_schema
         contract, declared = derive_safety(flow, tools) if safety is None else (safety, True)
 
         def run_flow(validated: Any) -> dict[str, Any]:
