@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 import doubleweave as dw
 from doubleweave import AsyncFlowExecutor, FlowExecutor, FlowRegistry, FlowStatus, FlowStep, Tool
@@ -505,3 +506,20 @@ async def test_dev_2_the_settings_of_an_awaited_executor_are_kept_too() -> None:
     result = await first.with_replaced_tools([number_tool("inc", inc)]).execute_flow("main", {"n": 1})
     assert [r.error_type for r in result.execution_log] == ["GuardrailViolationError"]
     assert result.cost_report is not None
+
+
+@kinds
+def test_a_tool_whose_schema_cannot_be_hashed_changes_nothing_where_another_one_is_known(kind: type[Executor]) -> None:
+    class Unhashable(BaseModel):
+        f: Callable[[int], int]
+
+    registry = FlowRegistry()
+    registry.register_flow(linear(step("inc"), tool_schema_hashes={"inc": OLD}))
+    executor = kind(registry)
+    known = number_tool("inc", inc)
+    executor.register_tool(known)
+    unhashable = Tool(name="inc", description="", input_schema=Unhashable, output_schema=Wide, fn=inc)
+    with pytest.raises(PydanticInvalidForJsonSchema):
+        executor.register_tool(unhashable)
+    assert executor.get_tool("inc") is known
+    assert registry.get_flow("main").status is FlowStatus.ACTIVE

@@ -105,8 +105,10 @@ class Setup:
     def register_tool(self, tool: ToolBase) -> None:
         """Store a tool by its name and mark the flows whose stored hash of it has become another one."""
         known = self.tools.get(tool.name)
+        # First, for the hash of a tool whose schema has no JSON form raises; nothing has changed then.
+        drifted = known is not None and known.schema_hash != tool.schema_hash
         self.tools[tool.name] = tool
-        if known is not None and known.schema_hash != tool.schema_hash:
+        if drifted:
             self._mark_drifted(tool)
 
     def tool(self, name: str) -> ToolBase:
