@@ -379,6 +379,14 @@ ROWS = [
         {"path": "$.properties.a.$ref", "detail": "leads nowhere"},
         "Invalid JSON Schema at $.properties.a.$ref: leads nowhere.",
     ),
+    Row(
+        "CW-E058",
+        "CheckpointSaveError",
+        ("t1", "context.x is a set, which has no JSON form"),
+        {},
+        {"trace_id": "t1", "detail": "context.x is a set, which has no JSON form"},
+        "Cannot save a snapshot of trace 't1': context.x is a set, which has no JSON form.",
+    ),
 ]
 
 RESERVED_CODES = {f"CW-E{n:03}" for n in (24, 25, 26, 27, 28, 34, 35, 42, 43, 44, 45, 46, 47, 48, 53, 54)}

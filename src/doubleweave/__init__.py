@@ -10,6 +10,7 @@ from doubleweave.errors import (
     CheckpointDriftError,
     CheckpointerNotConfiguredError,
     CheckpointNotFoundError,
+    CheckpointSaveError,
     CheckpointVersionError,
     ContextKeyCollisionError,
     ContribError,
@@ -121,10 +122,14 @@ from doubleweave.models.hooks import (
 from doubleweave.models.json_schema import JsonSchema
 from doubleweave.models.log_lines import get_logger, log_step_end, log_step_error, log_step_start
 from doubleweave.models.observation import ObservedStep, ObservedTrace, TraceRecorder
+from doubleweave.models.plans import ExecutionPlan, StepPlan
 from doubleweave.models.product import __version__
 from doubleweave.models.records import ExecutionResult, StepRecord
 from doubleweave.models.redaction import DEFAULT_REDACT_KEYS, RedactionPolicy
 from doubleweave.models.registry import FlowRegistry
+from doubleweave.models.replay import ReplayMode, ReplayResult, StepDiff
+from doubleweave.models.snapshots import Checkpointer, ExecutionSnapshot
+from doubleweave.models.step_cache import StepCache, StepCacheKey, compute_input_value_hash
 from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX, flow_output_step_index
 from doubleweave.models.storage import InMemoryStore, RegistryStore
 from doubleweave.models.versions import (
@@ -136,6 +141,9 @@ from doubleweave.models.versions import (
     same_major,
 )
 from doubleweave.plugins import discover_flows, discover_tools
+from doubleweave.stores.snapshots import FileCheckpointer, InMemoryCheckpointer
+from doubleweave.stores.step_caches import FileStepCache, InMemoryStepCache
+from doubleweave.stores.traces import FileTraceStore, InMemoryTraceStore, TraceStore, redact_execution_result
 
 __all__ = [
     "DEFAULT_REDACT_KEYS",
@@ -162,7 +170,9 @@ __all__ = [
     "CheckpointCorruptError",
     "CheckpointDriftError",
     "CheckpointNotFoundError",
+    "CheckpointSaveError",
     "CheckpointVersionError",
+    "Checkpointer",
     "CheckpointerNotConfiguredError",
     "CompatibilityIssue",
     "ConditionalEdge",
@@ -186,7 +196,12 @@ __all__ = [
     "DeterminismLevel",
     "DoubleweaveError",
     "DriftInfo",
+    "ExecutionPlan",
     "ExecutionResult",
+    "ExecutionSnapshot",
+    "FileCheckpointer",
+    "FileStepCache",
+    "FileTraceStore",
     "Flow",
     "FlowAlreadyExistsError",
     "FlowCancelledError",
@@ -209,7 +224,10 @@ __all__ = [
     "GuardrailContext",
     "GuardrailStage",
     "GuardrailViolationError",
+    "InMemoryCheckpointer",
+    "InMemoryStepCache",
     "InMemoryStore",
+    "InMemoryTraceStore",
     "InputMappingError",
     "InvalidFlowVersionError",
     "JsonSchema",
@@ -224,6 +242,8 @@ __all__ = [
     "PriceSnap",
     "RedactionPolicy",
     "RegistryStore",
+    "ReplayMode",
+    "ReplayResult",
     "RetryPolicy",
     "SafetyCeilingError",
     "SchemaRefAllowlist",
@@ -232,8 +252,12 @@ __all__ = [
     "SchemaValidationError",
     "SideEffectLevel",
     "StabilityLevel",
+    "StepCache",
+    "StepCacheKey",
     "StepChunkContext",
+    "StepDiff",
     "StepEndContext",
+    "StepPlan",
     "StepRecord",
     "StepStartContext",
     "StreamingTool",
@@ -245,12 +269,14 @@ __all__ = [
     "ToolSafetyContract",
     "ToolTimeoutError",
     "TraceRecorder",
+    "TraceStore",
     "__version__",
     "check_flow_compatibility",
     "coerce_approval_callback",
     "coerce_decision_callback",
     "coerce_guardrail_callback",
     "compute_cost_report",
+    "compute_input_value_hash",
     "discover_flows",
     "discover_tools",
     "error_code_for",
@@ -265,6 +291,7 @@ __all__ = [
     "lookup_price",
     "major",
     "merge_safety",
+    "redact_execution_result",
     "resolve_class_ref",
     "same_major",
     "schema_dict_fingerprint",

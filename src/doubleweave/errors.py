@@ -514,3 +514,14 @@ class JsonSchemaDefinitionError(DoubleweaveError):
         self.path = path
         self.detail = detail
         super().__init__(f"Invalid JSON Schema at {path}: {detail}.")
+
+
+class CheckpointSaveError(DoubleweaveError):
+    """A snapshot cannot be kept; the one before it is still there."""
+
+    code: ClassVar[str] = "CW-E058"
+
+    def __init__(self, trace_id: str, detail: str) -> None:
+        self.trace_id = trace_id
+        self.detail = detail
+        super().__init__(f"Cannot save a snapshot of trace '{trace_id}': {detail}.")

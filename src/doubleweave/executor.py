@@ -1,12 +1,21 @@
 """The executors: one object for both lanes, and one whose methods are all coroutines."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 
-from doubleweave._async.executor import run_flow as run_flow_async
+from doubleweave._async.executor import drive as drive_async
+from doubleweave._async.streams import watch as watch_async
 from doubleweave._lanes.clock import SYSTEM_CLOCK
 from doubleweave._lanes.tools import Tool
-from doubleweave._sync.executor import run_flow
+from doubleweave._sync.executor import drive
+from doubleweave._sync.streams import watch
+from doubleweave.core.effects import Life
+from doubleweave.core.events import EventCollector
+from doubleweave.core.explain import explain
+from doubleweave.core.life import life_of_run
+from doubleweave.core.replay import life_of_replay
+from doubleweave.core.resume import life_of_resumed_run
 from doubleweave.core.run import Request
 from doubleweave.core.scope import inherited_scope
 from doubleweave.core.setup import Policies, Setup
@@ -20,14 +29,20 @@ from doubleweave.models.callbacks import (
     GuardrailCallable,
     GuardrailCallback,
 )
-from doubleweave.models.cancellation import CancellationToken
+from doubleweave.models.cancellation import CancellationToken, LinkedToken
 from doubleweave.models.compatibility import DriftInfo
 from doubleweave.models.contracts import SideEffectLevel
 from doubleweave.models.cost import CostProfile
+from doubleweave.models.events import FlowEvent
 from doubleweave.models.observation import TraceRecorder
+from doubleweave.models.plans import ExecutionPlan
+from doubleweave.models.product import PRODUCT
 from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.redaction import RedactionPolicy
 from doubleweave.models.registry import FlowRegistry
+from doubleweave.models.replay import ReplayMode, ReplayResult
+from doubleweave.models.snapshots import Checkpointer
+from doubleweave.models.step_cache import StepCache
 from doubleweave.models.steps import FlowStep
 from doubleweave.plugins import discover_tools
 
@@ -43,6 +58,9 @@ class _Executor:
         redaction_policy: Masks inputs and outputs in log lines, and inputs shown to approval and guardrail callbacks.
         trace_recorder: Receives an observed trace of each run.
         middleware: Objects whose hooks are called in this order.
+        step_cache: Where outputs of cacheable tools are looked up and kept.
+        checkpointer: Where a snapshot is kept after every step of a linear flow and every level of a DAG.
+        delete_on_success: Delete a run's snapshot when it succeeds.
         decision_callback: Chooses the tool of steps with `decision_candidates`.
         decision_policy: Limits of that callback.
         approval_callback: Asked before a tool runs whose contract requires approval.
@@ -67,6 +85,9 @@ class _Executor:
         redaction_policy: RedactionPolicy | None = None,
         trace_recorder: TraceRecorder | None = None,
         middleware: Iterable[Any] | None = None,
+        step_cache: StepCache | None = None,
+        checkpointer: Checkpointer | None = None,
+        delete_on_success: bool = True,
         decision_callback: DecisionCallback | DecisionCallable | None = None,
         decision_policy: DecisionPolicy | None = None,
         approval_callback: ApprovalCallback | ApprovalCallable | None = None,
@@ -80,6 +101,9 @@ class _Executor:
         policies = Policies.coerce(
             redaction_policy=redaction_policy,
             trace_recorder=trace_recorder,
+            step_cache=step_cache,
+            checkpointer=checkpointer,
+            delete_on_success=delete_on_success,
             decision_callback=decision_callback,
             decision_policy=decision_policy,
             approval_callback=approval_callback,
@@ -183,6 +207,30 @@ class _Executor:
         )
         return failed_step_record(step_index, step.display_name, {}, error, SYSTEM_CLOCK.now())
 
+    def explain_flow(self, flow_name: str, initial_input: dict[str, Any]) -> ExecutionPlan:
+        """Return what each step of a flow would read and add to the context; no tool is called.
+
+        Raises:
+            FlowNotFoundError: The flow is not registered.
+            DAGDefinitionError: Its topology is not valid.
+        """
+        return explain(self._setup, flow_name, initial_input)
+
+    def _resumed(self, trace_id: str) -> Life[ExecutionResult]:
+        return life_of_resumed_run(self._setup, trace_id, inherited_scope(False, "skip", None))
+
+    def _replayed(self, result: ExecutionResult, mode: ReplayMode | str, first_step: int) -> Life[ReplayResult]:
+        scope = inherited_scope(False, "skip", None)
+        return life_of_replay(self._setup, result, ReplayMode(mode), first_step, scope)
+
+    def _watched(self, request: Request) -> Callable[[Callable[[FlowEvent], None]], Life[ExecutionResult]]:
+        def make_life(put: Callable[[FlowEvent], None]) -> Life[ExecutionResult]:
+            collector = EventCollector(put, self._setup.clock.now)
+            scope = replace(request.scope, middleware=(*request.scope.middleware, collector))
+            return life_of_run(self._setup, replace(request, scope=scope))
+
+        return make_life
+
     def _run_capability_step(self, *arguments: Any) -> Any:
         return self.execute_capability_step(*arguments)
 
@@ -253,7 +301,7 @@ class FlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return run_flow(self._setup, request)
+        return drive(life_of_run(self._setup, request))
 
     async def execute_flow_async(
         self,
@@ -280,7 +328,97 @@ class FlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return await run_flow_async(self._setup, request)
+        return await drive_async(life_of_run(self._setup, request))
+
+    def stream_flow(
+        self,
+        flow_name: str,
+        initial_input: dict[str, Any],
+        *,
+        version: str | None = None,
+        force: bool = False,
+        deadline: float | None = None,
+        cancel_token: CancellationToken | None = None,
+        dry_run: bool = False,
+        dry_run_unsupported: DryRunUnsupported = "skip",
+        dynamic_params: Mapping[str, Any] | None = None,
+    ) -> Generator[FlowEvent]:
+        """Run a flow on a thread of its own and yield what happens, as it happens, sub-flows included.
+
+        The arguments are those of `execute_flow`. The run begins with the first event that is asked for. It never waits for
+        the reader. After the last event, the end of the flow, an error of the run is raised. Closing the generator early
+        stops the run at its next step boundary and waits for that.
+
+        Raises:
+            What `execute_flow` raises; errors from before the run's start come without any event.
+        """
+        token = LinkedToken(cancel_token)
+        request = self._request(
+            flow_name, initial_input, version, force, deadline, token, dry_run, dry_run_unsupported, dynamic_params
+        )
+        return watch(self._watched(request), f"{PRODUCT}-stream-{flow_name}", token)
+
+    def resume_flow(self, trace_id: str) -> ExecutionResult:
+        """Go on with the run of which the checkpointer has a snapshot, under the same trace id.
+
+        The completed steps are not run again. The flow's status and input schema are not checked again.
+
+        Raises:
+            CheckpointerNotConfiguredError: The executor has no checkpointer.
+            CheckpointNotFoundError: It has no snapshot of this run.
+            CheckpointCorruptError: It has one that cannot be read.
+            CheckpointVersionError: The snapshot has a format of another major version.
+            FlowNotFoundError: The flow is not registered any more.
+            CheckpointDriftError: The flow's version or a tool's schema has changed since.
+            Otherwise what `execute_flow` raises.
+        """
+        return drive(self._resumed(trace_id))
+
+    def replay_flow(
+        self, result: ExecutionResult, *, mode: ReplayMode | str = ReplayMode.VERIFY, resume_from_step: int = 0
+    ) -> ReplayResult:
+        """Run the flow of a result again, in the version and with the input of then, without the step cache.
+
+        Args:
+            result: The run to repeat.
+            mode: `VERIFY` compares the outputs of every step, `EXECUTE` does not.
+            resume_from_step: Begin a linear flow at this step, with the outputs that the result has of those before it.
+
+        Raises:
+            ValueError: `resume_from_step` is positive for a DAG or lies behind the end of the flow; `mode` is no mode.
+            Otherwise what `execute_flow` raises.
+        """
+        return drive(self._replayed(result, mode, resume_from_step))
+
+    def stream_flow_async(
+        self,
+        flow_name: str,
+        initial_input: dict[str, Any],
+        *,
+        version: str | None = None,
+        force: bool = False,
+        deadline: float | None = None,
+        cancel_token: CancellationToken | None = None,
+        dry_run: bool = False,
+        dry_run_unsupported: DryRunUnsupported = "skip",
+        dynamic_params: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[FlowEvent]:
+        """As `stream_flow`, with the run as a task of the running loop; closing early cancels that task."""
+        token = LinkedToken(cancel_token)
+        request = self._request(
+            flow_name, initial_input, version, force, deadline, token, dry_run, dry_run_unsupported, dynamic_params
+        )
+        return watch_async(self._watched(request), f"{PRODUCT}-stream-{flow_name}", token)
+
+    async def resume_flow_async(self, trace_id: str) -> ExecutionResult:
+        """As `resume_flow`, without blocking the event loop."""
+        return await drive_async(self._resumed(trace_id))
+
+    async def replay_flow_async(
+        self, result: ExecutionResult, *, mode: ReplayMode | str = ReplayMode.VERIFY, resume_from_step: int = 0
+    ) -> ReplayResult:
+        """As `replay_flow`, without blocking the event loop."""
+        return await drive_async(self._replayed(result, mode, resume_from_step))
 
 
 class AsyncFlowExecutor(_Executor):
@@ -311,4 +449,34 @@ class AsyncFlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return await run_flow_async(self._setup, request)
+        return await drive_async(life_of_run(self._setup, request))
+
+    def stream_flow(
+        self,
+        flow_name: str,
+        initial_input: dict[str, Any],
+        *,
+        version: str | None = None,
+        force: bool = False,
+        deadline: float | None = None,
+        cancel_token: CancellationToken | None = None,
+        dry_run: bool = False,
+        dry_run_unsupported: DryRunUnsupported = "skip",
+        dynamic_params: Mapping[str, Any] | None = None,
+    ) -> AsyncGenerator[FlowEvent]:
+        """As `FlowExecutor.stream_flow`, with the run as a task of the running loop; closing early cancels that task."""
+        token = LinkedToken(cancel_token)
+        request = self._request(
+            flow_name, initial_input, version, force, deadline, token, dry_run, dry_run_unsupported, dynamic_params
+        )
+        return watch_async(self._watched(request), f"{PRODUCT}-stream-{flow_name}", token)
+
+    async def resume_flow(self, trace_id: str) -> ExecutionResult:
+        """As `FlowExecutor.resume_flow`, without blocking the event loop."""
+        return await drive_async(self._resumed(trace_id))
+
+    async def replay_flow(
+        self, result: ExecutionResult, *, mode: ReplayMode | str = ReplayMode.VERIFY, resume_from_step: int = 0
+    ) -> ReplayResult:
+        """As `FlowExecutor.replay_flow`, without blocking the event loop."""
+        return await drive_async(self._replayed(result, mode, resume_from_step))

@@ -1,27 +1,25 @@
 # The one hand-written source of both lanes; edit here and run "make generate".
-"""Driving a run: take each effect that it yields, perform it, give the outcome back."""
+"""Driving a life: take each effect that it yields, perform it, give the outcome back."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from doubleweave._lanes.performers import AsyncPerformer
 from doubleweave.core.effects import Fork, Life, unwrapped
 from doubleweave.core.fibers import Fiber, Fibers
-from doubleweave.core.life import life_of_run
-from doubleweave.core.run import Request
-from doubleweave.core.setup import Setup
-from doubleweave.models.records import ExecutionResult
+
+T = TypeVar("T")
 
 
-async def run_flow(setup: Setup, request: Request) -> ExecutionResult:
-    """Run a flow and return its result; nothing that the run started outlives the call."""
+async def drive(life: Life[T]) -> T:
+    """Take a life to its end and return its result; nothing that it started outlives the call."""
     performer = AsyncPerformer()
     try:
-        return await _drive(life_of_run(setup, request), performer)
+        return await _drive(life, performer)
     finally:
         await performer.close()
 
 
-async def _drive(life: Life[ExecutionResult], performer: AsyncPerformer) -> ExecutionResult:
+async def _drive(life: Life[T], performer: AsyncPerformer) -> T:
     """Drive a life whose effects come one at a time; hand over as soon as it forks."""
     try:
         effect = next(life)
@@ -33,12 +31,12 @@ async def _drive(life: Life[ExecutionResult], performer: AsyncPerformer) -> Exec
             else:
                 effect = life.send(value)
     except StopIteration as stop:
-        result: ExecutionResult = stop.value
+        result: T = stop.value
         return result
     return await _drive_side_by_side(life, effect, performer)
 
 
-async def _drive_side_by_side(life: Life[ExecutionResult], effect: Any, performer: AsyncPerformer) -> ExecutionResult:
+async def _drive_side_by_side(life: Life[T], effect: Any, performer: AsyncPerformer) -> T:
     """Drive a life and those that it forks, until the first one ends."""
     fibers = Fibers(life)
     fibers.begin(effect)
@@ -52,7 +50,7 @@ async def _drive_side_by_side(life: Life[ExecutionResult], effect: Any, performe
         fibers.interrupt(interrupt)
     if fibers.error is not None:
         raise fibers.error
-    outcome: ExecutionResult = fibers.value
+    outcome: T = fibers.value
     return outcome
 
 

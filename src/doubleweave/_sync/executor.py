@@ -1,27 +1,25 @@
 # Generated from src/doubleweave/_async/executor.py by "make generate". Do not edit.
-"""Driving a run: take each effect that it yields, perform it, give the outcome back."""
+"""Driving a life: take each effect that it yields, perform it, give the outcome back."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from doubleweave._lanes.performers import SyncPerformer
 from doubleweave.core.effects import Fork, Life, unwrapped
 from doubleweave.core.fibers import Fiber, Fibers
-from doubleweave.core.life import life_of_run
-from doubleweave.core.run import Request
-from doubleweave.core.setup import Setup
-from doubleweave.models.records import ExecutionResult
+
+T = TypeVar("T")
 
 
-def run_flow(setup: Setup, request: Request) -> ExecutionResult:
-    """Run a flow and return its result; nothing that the run started outlives the call."""
+def drive(life: Life[T]) -> T:
+    """Take a life to its end and return its result; nothing that it started outlives the call."""
     performer = SyncPerformer()
     try:
-        return _drive(life_of_run(setup, request), performer)
+        return _drive(life, performer)
     finally:
         performer.close()
 
 
-def _drive(life: Life[ExecutionResult], performer: SyncPerformer) -> ExecutionResult:
+def _drive(life: Life[T], performer: SyncPerformer) -> T:
     """Drive a life whose effects come one at a time; hand over as soon as it forks."""
     try:
         effect = next(life)
@@ -33,12 +31,12 @@ def _drive(life: Life[ExecutionResult], performer: SyncPerformer) -> ExecutionRe
             else:
                 effect = life.send(value)
     except StopIteration as stop:
-        result: ExecutionResult = stop.value
+        result: T = stop.value
         return result
     return _drive_side_by_side(life, effect, performer)
 
 
-def _drive_side_by_side(life: Life[ExecutionResult], effect: Any, performer: SyncPerformer) -> ExecutionResult:
+def _drive_side_by_side(life: Life[T], effect: Any, performer: SyncPerformer) -> T:
     """Drive a life and those that it forks, until the first one ends."""
     fibers = Fibers(life)
     fibers.begin(effect)
@@ -52,7 +50,7 @@ def _drive_side_by_side(life: Life[ExecutionResult], effect: Any, performer: Syn
         fibers.interrupt(interrupt)
     if fibers.error is not None:
         raise fibers.error
-    outcome: ExecutionResult = fibers.value
+    outcome: T = fibers.value
     return outcome
 
 

@@ -11,6 +11,7 @@ from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
 from doubleweave.core.schedule import one_at_a_time
 from doubleweave.core.setup import Setup, logger
+from doubleweave.core.snapshots import forget_snapshot
 from doubleweave.errors import FlowStatusError, SchemaValidationError
 from doubleweave.models.flows import FlowStatus
 from doubleweave.models.records import ExecutionResult
@@ -23,7 +24,11 @@ def life_of_run(setup: Setup, request: Request) -> Life[ExecutionResult]:
     Raises before any hook: `FlowNotFoundError`, `FlowStatusError`, `FlowCompositionError`, `DAGDefinitionError`.
     Whatever is raised later leaves the run after `on_flow_end` has been told the partial result.
     """
-    run = _enter(setup, request)
+    return (yield from life_of(_enter(setup, request)))
+
+
+def life_of(run: Run) -> Life[ExecutionResult]:
+    """Take a run from its start to its result."""
     try:
         run.begin()
         success, tool_steps = yield from _course(run)
@@ -31,13 +36,21 @@ def life_of_run(setup: Setup, request: Request) -> Life[ExecutionResult]:
         if not run.ended:
             _end_with_error(run)
         raise
-    return run.end(success=success, tool_steps=tool_steps)
+    result = run.conclude(success, tool_steps)
+    if success and run.checkpointer is not None and run.policies.delete_on_success:
+        try:
+            yield from forget_snapshot(run)
+        except BaseException:
+            run.announce(result.model_copy(update={"success": False, "final_output": None}))
+            raise
+    run.announce(result)
+    return result
 
 
 def _end_with_error(run: Run) -> None:
     """End a run that an error leaves; a trace recorder that fails too does not take the error's place."""
     try:
-        run.end(success=False)
+        run.fail()
     except Exception:
         logger.exception("Flow '%s': the trace recorder failed too", run.flow.name)
 
@@ -54,7 +67,7 @@ def _enter(setup: Setup, request: Request) -> Run:
 def _course(run: Run) -> Life[tuple[bool, int | None]]:
     """Check the input, run the steps, check the context; return the verdict and the number of tool steps."""
     flow = run.flow
-    if not _holds(run, flow.input_schema, run.initial_input, "flow_input", FLOW_INPUT_STEP_INDEX):
+    if not run.resumed and not _holds(run, flow.input_schema, run.initial_input, "flow_input", FLOW_INPUT_STEP_INDEX):
         return False, 0
     overlaps = run.plan.is_dag and run.policies.max_step_concurrency > 1
     success = yield from (side_by_side(run) if overlaps else one_at_a_time(run))

@@ -1,5 +1,7 @@
 """DAG runs whose steps overlap: each step starts as soon as nothing that still runs can affect it."""
 
+from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
@@ -19,9 +21,11 @@ from doubleweave.core.schedule import (
     select_target,
     skipped_record,
 )
+from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
 from doubleweave.errors import OutputMappingError, PredicateSyntaxError
 from doubleweave.models.records import StepRecord
+from doubleweave.models.snapshots import ExecutionSnapshot
 
 
 def side_by_side(run: Run) -> Life[bool]:
@@ -50,6 +54,8 @@ def side_by_side(run: Run) -> Life[bool]:
                 board.raised(index, error)
                 for later in [other for other in running if other > index]:
                     running.pop(later).close()
+            while board.snapshots:
+                yield from save_snapshot(run, board.snapshots.popleft())
     finally:
         for fiber in running.values():
             fiber.close()
@@ -85,9 +91,25 @@ class _Board:
         self._cancelled: tuple[int, bool, bool] | None = None
         # Steps from this flat index on are not started any more.
         self._stop = len(self._steps)
+        self.snapshots: deque[Callable[[], ExecutionSnapshot]] = deque()
         for index, missing in enumerate(self._missing):
             if not missing and not self._unread[index]:
                 heappush(self._ready, index)
+        if run.first_level:
+            self._take_over(run.first_level)
+
+    def _take_over(self, level: int) -> None:
+        """Take the steps of the levels before `level`, which are in the log already, as done."""
+        self._merged_levels = self._checked_levels = level
+        self._committed = done = len(self._run.log)
+        self._records[:done] = self._run.log
+        self._ready = [index for index in self._ready if index >= done]
+        for number in range(1, level + 1):
+            self._release(self._forecast.waiting_for_level.get(number, ()))
+        for index in range(done):
+            self._release(self._forecast.readers.get(index, ()))
+            self._settle(index)
+        self._advance()
 
     def next_step(self) -> PlannedStep | None:
         """Return the first step in flat order that can start now."""
@@ -170,7 +192,7 @@ class _Board:
             self._settled.add(current)
             for dependent in self._steps[current].dependents.values():
                 self._missing[dependent] -= 1
-                if self._missing[dependent]:
+                if self._missing[dependent] or self._records[dependent] is not None:
                     continue
                 step = self._steps[dependent]
                 if is_skipped(self._run, step):
@@ -265,6 +287,8 @@ class _Board:
         self._level_outputs = {}
         self._arrived[number] = {}
         self._merged_levels = number + 1
+        if self._run.checkpointer is not None:
+            self.snapshots.append(take_snapshot(self._run, self._plan.levels[number]))
         self._release(self._forecast.waiting_for_level.get(self._merged_levels, ()))
 
 

@@ -68,10 +68,11 @@ class PlannedStep:
 class Level:
     """Steps that do not depend on each other. A linear flow has one step a level."""
 
-    __slots__ = ("first", "merge_index", "merge_name", "steps")
+    __slots__ = ("first", "merge_index", "merge_name", "number", "steps")
 
     def __init__(self, steps: tuple[PlannedStep, ...], merge_index: int, merge_name: str) -> None:
         self.steps = steps
+        self.number = steps[0].level
         self.first = steps[0].index
         self.merge_index = merge_index
         self.merge_name = merge_name

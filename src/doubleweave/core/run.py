@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from doubleweave.core.hooks import Hook, call_hooks, hooks_of
@@ -21,6 +22,21 @@ from doubleweave.models.records import ExecutionResult, StepRecord, failed_step_
 
 
 @dataclass(slots=True)
+class Start:
+    """Where in a flow a run begins, and with what, when that is not the flow's beginning.
+
+    `level` counts levels of a DAG, or steps of a linear flow. The run takes the containers over.
+    """
+
+    level: int
+    context: dict[str, Any]
+    log: list[StepRecord]
+    deactivated: set[int] = field(default_factory=set)
+    trace_id: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(slots=True)
 class Request:
     """What a caller asks for: a flow, its input, and the terms of the run. Nobody changes it."""
 
@@ -32,23 +48,27 @@ class Request:
     cancel_token: CancellationToken | None = None
     scope: Scope = field(default_factory=Scope)
     composition_checked: bool = False
+    start: Start | None = None
 
 
 class Run:
     """The state of one run. Only the driver of the run touches it; what it hands out are copies or values."""
 
     __slots__ = (
-        "_flow_started_at",
+        "_hashes",
         "_perf_start",
         "call_context",
         "cancel_token",
         "cancellable",
+        "checkpointer",
         "context",
         "deactivated",
         "deadline",
         "decisions",
         "ended",
+        "first_level",
         "flow",
+        "flow_started_at",
         "hooks",
         "initial_input",
         "life_of_run",
@@ -59,8 +79,10 @@ class Run:
         "plan",
         "policies",
         "reports_collisions",
+        "resumed",
         "scope",
         "setup",
+        "step_cache",
         "trace_id",
     )
 
@@ -78,21 +100,28 @@ class Run:
         self.deadline = request.deadline
         self.cancel_token = request.cancel_token
         self.cancellable = request.deadline is not None or request.cancel_token is not None
-        self.context: dict[str, Any] = {**request.initial_input, **request.scope.dynamic_params}
-        self.log: list[StepRecord] = []
-        self.deactivated: set[int] = set()
+        start = request.start or Start(0, {**request.initial_input, **request.scope.dynamic_params}, [])
+        self.resumed = request.start is not None
+        self.first_level = start.level
+        self.context = start.context
+        self.log = start.log
+        self.deactivated = start.deactivated
         self.decisions = 0
         self.ended = False
         self.hooks = hooks_of((*setup.middleware, *request.scope.middleware))
+        writes = not request.scope.dry_run
+        self.checkpointer = setup.policies.checkpointer if writes else None
+        self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
         self.reports_collisions = heeds_collisions(flow.on_context_collision, logger)
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)
         self.now = setup.clock.now
         self.perf_counter = setup.clock.perf_counter
-        self.trace_id = setup.clock.new_trace_id()
-        self._flow_started_at = self.now()
+        self.trace_id = start.trace_id or setup.clock.new_trace_id()
+        self.flow_started_at = start.started_at or self.now()
         self._perf_start = self.perf_counter()
+        self._hashes: dict[str, str] | None = None
 
     def begin(self) -> None:
         """Say that the run has begun, in the log and to the hooks."""
@@ -104,7 +133,7 @@ class Run:
                 flow_name=flow.name,
                 flow_version=flow.version,
                 initial_input=dict(self.initial_input),
-                started_at=self._flow_started_at,
+                started_at=self.flow_started_at,
                 total_steps=len(flow.steps),
             )
             self.call_hooks(self.hooks.flow_start, payload)
@@ -156,21 +185,34 @@ class Run:
 
     def cancelled(self, next_index: int, expired: bool, requested: bool) -> FlowCancelledError:
         """End the run as cancelled before step `next_index` and return the error that says so."""
-        result = self.end(success=False)
+        result = self.fail()
         return FlowCancelledError(
             self.flow.name, next_index, result=result, deadline_exceeded=expired, token_cancelled=requested
         )
 
-    def end(self, *, success: bool, tool_steps: int | None = None) -> ExecutionResult:
-        """Build the result and tell everyone who waits for it; every way out of a run comes through here once."""
+    def fail(self) -> ExecutionResult:
+        """End the run as failed: build the partial result, tell everyone who waits for it, and return it."""
+        result = self.conclude(False)
+        self.announce(result)
+        return result
+
+    def tool_schema_hashes(self) -> dict[str, str]:
+        """Return the schema hashes of the registered tools that the flow's steps name; tools do not change while it runs."""
+        if self._hashes is None:
+            tools = self.setup.tools
+            names = dict.fromkeys(step.name for step in self.plan.steps)
+            self._hashes = {name: tools[name].schema_hash for name in names if name in tools}
+        return self._hashes
+
+    def conclude(self, success: bool, tool_steps: int | None = None) -> ExecutionResult:
+        """Build the result and show it to the trace recorder; every way out of a run comes through here once."""
         self.ended = True
         result = self._result(success, tool_steps)
         try:
             self._mirror(result)
         except BaseException:
-            self._announce(self._result(False, tool_steps))
+            self.announce(self._result(False, tool_steps))
             raise
-        self._announce(result)
         return result
 
     def _result(self, success: bool, tool_steps: int | None) -> ExecutionResult:
@@ -182,7 +224,7 @@ class Run:
             final_output=self.context if success else None,
             execution_log=self.log,
             trace_id=self.trace_id,
-            started_at=self._flow_started_at,
+            started_at=self.flow_started_at,
             ended_at=self.now(),
             total_duration_ms=duration_ms,
             cost_report=self._cost_report(duration_ms, tool_steps),
@@ -214,7 +256,8 @@ class Run:
             )
         recorder.end_trace(observed)
 
-    def _announce(self, result: ExecutionResult) -> None:
+    def announce(self, result: ExecutionResult) -> None:
+        """Say that the run has ended, in the log and to the hooks."""
         outcome = "END  " if result.success else "ABORT"
         level = logging.INFO if result.success else logging.ERROR
         logger.log(

@@ -8,6 +8,7 @@ from doubleweave.core.plan import Level, PlannedStep
 from doubleweave.core.predicates import evaluate_predicate
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
+from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
 from doubleweave.errors import FlowCancelledError, FlowExecutionError, PredicateSyntaxError
 from doubleweave.models.log_lines import log_step_error
@@ -20,7 +21,7 @@ def one_at_a_time(run: Run) -> Life[bool]:
     Raises what `life_of_step` raises, `FlowCancelledError`, `ContextKeyCollisionError` and `OutputMappingError`.
     """
     is_dag = run.plan.is_dag
-    for level in run.plan.levels:
+    for level in run.plan.levels[run.first_level :]:
         if run.cancellable:
             run.check_cancelled(level.first)
         outputs: dict[str, Any] = {}
@@ -42,6 +43,8 @@ def one_at_a_time(run: Run) -> Life[bool]:
                 return False
         if outputs:
             merge(run, level, outputs)
+        if run.checkpointer is not None:
+            yield from save_snapshot(run, take_snapshot(run, level))
     return True
 
 

@@ -22,6 +22,8 @@ from doubleweave.models.observation import TraceRecorder
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.redaction import RedactionPolicy
 from doubleweave.models.registry import FlowRegistry
+from doubleweave.models.snapshots import Checkpointer
+from doubleweave.models.step_cache import StepCache
 from doubleweave.models.tools import ToolBase
 
 logger = logging.getLogger(f"{PRODUCT}.executor")
@@ -43,6 +45,9 @@ class Policies:
 
     redaction_policy: RedactionPolicy | None
     trace_recorder: TraceRecorder | None
+    step_cache: StepCache | None
+    checkpointer: Checkpointer | None
+    delete_on_success: bool
     decision_callback: Any
     decision_policy: DecisionPolicy | None
     approval_callback: Any

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from doubleweave.core.caching import cache_key, keep, look_up
 from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
 from doubleweave.core.draft import Draft, text_of
 from doubleweave.core.effects import CallTool, Carried, Invoke, Life, NextChunk, OpenStream, Pause, unwrapped
@@ -79,6 +80,13 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
         return draft.failed(error)
     if run.scope.dry_run and tool.safety.side_effects not in _WITHOUT_EFFECT:
         return (yield from _dry_run(draft, tool))
+    key = None if run.step_cache is None else cache_key(draft, tool)
+    if key is not None:
+        cached = yield from look_up(run, tool, key)
+        if cached is not None:
+            record = _succeeded(draft, tool, cached)
+            record.cached = record.success
+            return record
     try:
         if tool.is_streaming:
             outputs = yield from _stream(draft, tool)
@@ -91,7 +99,10 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
         if step.retry is None or tool.is_streaming:
             draft.record.retry_errors.append(text_of(failure))
         return (yield from _after_failure(draft, tool, failure))
-    return _succeeded(draft, tool, outputs)
+    record = _succeeded(draft, tool, outputs)
+    if key is not None and record.success:
+        yield from keep(run, key, outputs)
+    return record
 
 
 def _check_contract(

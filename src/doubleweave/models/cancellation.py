@@ -22,3 +22,18 @@ class CancellationToken:
     def is_cancelled(self) -> bool:
         """Whether :meth:`cancel` has been called."""
         return self._cancelled
+
+
+class LinkedToken(CancellationToken):
+    """A token that also counts as cancelled when another one is."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, other: CancellationToken | None) -> None:
+        super().__init__()
+        self._other = other
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether this token or the other one has been cancelled."""
+        return self._cancelled or (self._other is not None and self._other.is_cancelled)

@@ -91,6 +91,10 @@ class JsonSchema:
             return None
         return frozenset(self._document.get("properties", ()))
 
+    def field_types(self) -> dict[str, str]:
+        """Return the JSON type of each property, `"Any"` where the document names none."""
+        return {name: _type_of(schema) for name, schema in self._document.get("properties", {}).items()}
+
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, JsonSchema) else NotImplemented
 
@@ -102,6 +106,11 @@ class JsonSchema:
 
     def __reduce__(self) -> tuple[type["JsonSchema"], tuple[dict[str, Any]]]:
         return JsonSchema, (self._document,)
+
+
+def _type_of(schema: Any) -> str:
+    named = schema.get("type") if isinstance(schema, dict) else None
+    return "Any" if named is None else named if isinstance(named, str) else " | ".join(named)
 
 
 def _checked_copy(document: Mapping[str, Any]) -> dict[str, Any]:

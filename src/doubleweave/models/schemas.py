@@ -27,6 +27,9 @@ class BoundSchema(Protocol):
     def declared_keys(self) -> frozenset[str] | None:
         """Return every key that normalised data can have, or None when that cannot be known."""
 
+    def field_types(self) -> dict[str, str]:
+        """Return the name of each declared field's type."""
+
 
 class ModelSchema:
     """A pydantic model class as a tool's schema."""
@@ -71,6 +74,10 @@ class ModelSchema:
             return None
         return frozenset(model.model_fields) | frozenset(model.model_computed_fields)
 
+    def field_types(self) -> dict[str, str]:
+        annotations = {name: field.annotation for name, field in self.source.model_fields.items()}
+        return {name: getattr(each, "__name__", None) or str(each) for name, each in annotations.items()}
+
 
 class DocumentSchema:
     """A JSON Schema document as a tool's schema; values are plain data on both sides."""
@@ -92,6 +99,9 @@ class DocumentSchema:
 
     def declared_keys(self) -> frozenset[str] | None:
         return self.source.declared_keys()
+
+    def field_types(self) -> dict[str, str]:
+        return self.source.field_types()
 
 
 def bind_schema(source: SchemaSource, name: str) -> BoundSchema:

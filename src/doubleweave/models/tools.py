@@ -156,6 +156,14 @@ class ToolBase:
             raise ToolDefinitionError(self.name, detail)
         return outputs
 
+    def input_fields(self) -> dict[str, str]:
+        """Return the name of each input field's type."""
+        return self._input.field_types()
+
+    def output_fields(self) -> dict[str, str]:
+        """Return the name of each output field's type."""
+        return self._output.field_types()
+
     def declared_outputs(self) -> frozenset[str] | None:
         """Return every key that the output can have, or None when that cannot be known."""
         return self._output.declared_keys()

@@ -1,0 +1,63 @@
+"""The hook calls of a run as a series of events."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from doubleweave.models.events import FlowEvent, FlowEventKind
+from doubleweave.models.hooks import (
+    FlowEndContext,
+    FlowStartContext,
+    StepChunkContext,
+    StepEndContext,
+    StepStartContext,
+)
+
+
+class EventCollector:
+    """Middleware that passes each hook call of a run, and of the runs below it, on as an event.
+
+    Nothing comes after the end of the outermost run: a tool that was left behind may still run flows of its own.
+    """
+
+    def __init__(self, put: Callable[[FlowEvent], None], now: Callable[[], datetime]) -> None:
+        self._put = put
+        self._now = now
+        self._outermost: str | None = None
+        self._ended = False
+
+    def on_flow_start(self, ctx: FlowStartContext) -> None:
+        """Pass on the start of a run."""
+        self._outermost = self._outermost or ctx.trace_id
+        self._pass_on(
+            "flow_start",
+            ctx,
+            flow_version=ctx.flow_version,
+            initial_input=dict(ctx.initial_input),
+            total_steps=ctx.total_steps,
+        )
+
+    def on_step_start(self, ctx: StepStartContext) -> None:
+        """Pass on the start of a step."""
+        self._pass_on("step_start", ctx, step_index=ctx.step_index, tool_name=ctx.tool_name, inputs=dict(ctx.inputs))
+
+    def on_step_chunk(self, ctx: StepChunkContext) -> None:
+        """Pass on a chunk of a streaming tool."""
+        self._pass_on("step_chunk", ctx, step_index=ctx.step_index, tool_name=ctx.tool_name, chunk=ctx.chunk)
+
+    def on_step_end(self, ctx: StepEndContext) -> None:
+        """Pass on the end of a step."""
+        record = ctx.step_record
+        self._pass_on("step_end", ctx, step_index=record.step_index, tool_name=record.tool_name, step_record=record)
+
+    def on_flow_end(self, ctx: FlowEndContext) -> None:
+        """Pass on the end of a run."""
+        self._pass_on("flow_end", ctx, result=ctx.result)
+        self._ended = self._ended or ctx.trace_id == self._outermost
+
+    def _pass_on(self, kind: FlowEventKind, ctx: Any, **fields: Any) -> None:
+        if not self._ended:
+            event = FlowEvent(
+                kind=kind, flow_name=ctx.flow_name, trace_id=ctx.trace_id, timestamp=self._now(), **fields
+            )
+            self._put(event)

@@ -1,0 +1,59 @@
+"""Keeping a run's state as it goes, so that it can be resumed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from doubleweave.core.effects import Invoke, Life
+from doubleweave.core.plan import Level
+from doubleweave.core.run import Run
+from doubleweave.models.product import PRODUCT
+from doubleweave.models.snapshots import ExecutionSnapshot, trusted_snapshot
+
+
+def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
+    """Return what makes a snapshot of a run in which `level` has just been merged, now or at any later time.
+
+    A run only ever appends to its log, so the log need not be copied before somebody asks for it.
+    """
+    log, count, context, hashes = run.log, len(run.log), run.context.copy(), run.tool_schema_hashes()
+    done = level.number + 1
+    is_dag = run.plan.is_dag
+    flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, run.initial_input
+
+    def snapshot() -> ExecutionSnapshot:
+        return trusted_snapshot(
+            trace_id=trace_id,
+            flow_name=flow.name,
+            flow_version=flow.version,
+            initial_input=dict(initial_input),
+            started_at=started_at,
+            context=dict(context),
+            execution_log=log[:count],
+            completed_steps=0 if is_dag else done,
+            completed_dag_levels=done if is_dag else 0,
+            tool_schema_hashes=dict(hashes),
+        )
+
+    return snapshot
+
+
+def save_snapshot(run: Run, snapshot: Callable[[], ExecutionSnapshot]) -> Life[None]:
+    """Hand a snapshot to the checkpointer; whatever that raises leaves the run."""
+    store: Any = run.checkpointer
+    if hasattr(store, "save_deferred"):
+        yield from call_store(run.call_context, store, "save_deferred", run.trace_id, snapshot)
+    else:
+        yield from call_store(run.call_context, store, "save", snapshot())
+
+
+def forget_snapshot(run: Run) -> Life[None]:
+    """Let the checkpointer delete the snapshot of a run that has succeeded."""
+    yield from call_store(run.call_context, run.checkpointer, "delete", run.trace_id)
+
+
+def call_store(context: Any, store: Any, method: str, *arguments: Any) -> Life[Any]:
+    """Call a method of a store and return its result: at once when the store says that it never blocks."""
+    function = getattr(store, method)
+    if getattr(store, "inline", False):
+        return function(*arguments)
+    return (yield Invoke(function, arguments, context, f"{PRODUCT}-store"))

@@ -1,0 +1,1 @@
+"""Where snapshots, cached outputs and traces are kept: in memory, or in files of one folder."""
