@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 LONGEST_NAME = 255
 """The longest file name that common file systems take, in bytes."""
+
+DEEPEST = 200
+"""How deep JSON may be nested for it to be read again."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -35,28 +38,48 @@ def read_regular(path: Path, limit: int) -> bytes | None:
     """Return the content of a regular file of at most `limit` bytes; None for anything else, symbolic links among it."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        with open(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                return None
-            return file.read()
+        handle = os.open(path, flags)
     except (OSError, ValueError):
         return None
-
-
-def first_fault(place: str, value: Any, above: tuple[int, ...] = ()) -> str | None:
-    """Say where in `value` the first thing stands that has no JSON form, and what it is; None when there is none."""
-    if id(value) in above:
-        return f"{place} contains itself"
     try:
-        to_json(value)
-    except (ValueError, TypeError, RecursionError):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            return None
+        with open(handle, "rb", closefd=False) as file:
+            return file.read()
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def first_fault(place: str, value: Any, depth: int) -> str | None:
+    """Say where in `value` the first thing stands that JSON cannot give back, and what it is; None when there is none.
+
+    `value` itself is called `place` and stands `depth` levels deep in its document.
+    """
+    if _reads_back(value, depth):
+        return None
+    above: list[Any] = []
+    while not any(value is item for item in above):
+        above.append(value)
+        if depth + len(above) > DEEPEST:
+            return f"{place[:60]}... is nested more than {DEEPEST} levels deep"
         for name, item in _items(value):
-            fault = first_fault(f"{place}{name}", item, (*above, id(value)))
-            if fault is not None:
-                return fault
-        return f"{place} is a {type(value).__name__}, which has no JSON form"
-    return None
+            if not _reads_back(item, depth + len(above)):
+                place, value = f"{place}{name}", item
+                break
+        else:
+            return f"{place} is a {type(value).__name__}, which has no JSON form"
+    return f"{place} contains itself"
+
+
+def _reads_back(value: Any, depth: int) -> bool:
+    try:
+        from_json(b"[" * depth + to_json(value) + b"]" * depth)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:

@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from doubleweave.errors import CheckpointSaveError
 from doubleweave.models.snapshots import ExecutionSnapshot
@@ -16,9 +18,16 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class InMemoryCheckpointer:
-    """Keeps snapshots for as long as it lives. Safe to use from several threads."""
+    """Keeps snapshots for as long as it lives. Safe to use from several threads.
+
+    A subclass is taken to block unless it says `inline = True` itself.
+    """
 
     inline = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.inline = cls.__dict__.get("inline", False)
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -26,12 +35,19 @@ class InMemoryCheckpointer:
 
     def save(self, snapshot: ExecutionSnapshot) -> None:
         """Keep a snapshot in the place of the one before it with the same trace id."""
-        self.save_deferred(snapshot.trace_id, lambda: snapshot)
+        with self._lock:
+            self._snapshots[snapshot.trace_id] = lambda: snapshot
 
-    def save_deferred(self, trace_id: str, snapshot: Callable[[], ExecutionSnapshot]) -> None:
-        """Keep what makes a snapshot, which costs the run the same after the first step and after the thousandth."""
+    def save_deferred(self, trace_id: str, snapshot: Callable[[], ExecutionSnapshot]) -> Any:
+        """Keep what makes a snapshot, which costs the run the same after the first step and after the thousandth.
+
+        A subclass with a `save` of its own is given the snapshot itself.
+        """
+        if type(self).save is not InMemoryCheckpointer.save:
+            return self.save(snapshot())
         with self._lock:
             self._snapshots[trace_id] = snapshot
+        return None
 
     def load(self, trace_id: str) -> ExecutionSnapshot | None:
         """Return the snapshot, or None."""
@@ -71,12 +87,13 @@ class FileCheckpointer:
 
         Raises:
             ValueError: The trace id cannot be part of a file name.
-            CheckpointSaveError: The snapshot holds a value that JSON cannot hold, or is longer than `max_bytes`.
+            CheckpointSaveError: The snapshot holds a value that JSON cannot give back, or is longer than `max_bytes`.
             OSError: The file cannot be written; the one before it is still there.
         """
         path = self._path(snapshot.trace_id)
         try:
-            text = snapshot.model_dump_json()
+            text = snapshot.model_dump_json(warnings=False)
+            from_json(text)
         except (ValueError, TypeError, RecursionError) as error:
             raise CheckpointSaveError(snapshot.trace_id, _fault_of(snapshot)) from error
         if len(text.encode()) > self.max_bytes:
@@ -93,9 +110,10 @@ class FileCheckpointer:
         if content is None:
             return None
         try:
-            return ExecutionSnapshot.model_validate_json(content)
+            snapshot = ExecutionSnapshot.model_validate_json(content)
         except ValidationError:
             return None
+        return snapshot if snapshot.trace_id == trace_id else None
 
     def has(self, trace_id: str) -> bool:
         """Say whether there is a file for this id, whatever is in it."""
@@ -108,7 +126,8 @@ class FileCheckpointer:
 
     def list_trace_ids(self) -> list[str]:
         """Return the ids that there are files for, sorted."""
-        return sorted(path.name.removesuffix(_SUFFIX) for path in self.root.glob(f"*{_SUFFIX}"))
+        found = (path.name.removesuffix(_SUFFIX) for path in self.root.glob(f"*{_SUFFIX}"))
+        return sorted(trace_id for trace_id in found if _SAFE_ID.fullmatch(trace_id))
 
     def path_of(self, trace_id: str) -> Path:
         """Return where the snapshot of a run is kept."""
@@ -125,12 +144,12 @@ class FileCheckpointer:
 
 
 def _fault_of(snapshot: ExecutionSnapshot) -> str:
-    """Say where the first value stands that JSON cannot hold, and what it is."""
-    places = [("context", snapshot.context), ("initial_input", snapshot.initial_input)]
+    """Say where the first value stands that JSON cannot give back, and what it is."""
+    places = [("context", snapshot.context, 1), ("initial_input", snapshot.initial_input, 1)]
     for index, record in enumerate(snapshot.execution_log):
-        places += [(f"execution_log[{index}].{name}", value) for name, value in record]
-    for place, value in places:
-        fault = first_fault(place, value)
+        places += [(f"execution_log[{index}].{name}", value, 3) for name, value in record]
+    for place, value, depth in places:
+        fault = first_fault(place, value, depth)
         if fault is not None:
             return fault
     return "it has no JSON form"
