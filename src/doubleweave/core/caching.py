@@ -1,6 +1,9 @@
 """Reusing what a tool returned for the same input."""
 
+import json
 from typing import Any
+
+from pydantic import BaseModel
 
 from doubleweave.core.draft import Draft
 from doubleweave.core.effects import Life
@@ -14,8 +17,8 @@ from doubleweave.models.tools import ToolBase
 def cache_key(draft: Draft, tool: ToolBase) -> StepCacheKey | None:
     """Return the key of a step's tool and inputs; None when its output is not to be cached.
 
-    Inputs that do not pass validation have no key, for the call will fail; inputs without a JSON form have none, and a
-    warning says so.
+    Inputs that do not pass validation have no key, for the call will fail. Inputs that have no JSON form, or one that they
+    share with other inputs, have none either, and a warning says so.
     """
     if not tool.cacheable or tool.is_streaming:
         return None
@@ -28,6 +31,10 @@ def cache_key(draft: Draft, tool: ToolBase) -> StepCacheKey | None:
     except (ValueError, TypeError, RecursionError) as error:
         logger.warning("Step %d '%s': not cached, its input has no JSON form (%s)", draft.step.index, tool.name, error)
         return None
+    if not _survives_json(validated):
+        detail = "its input's JSON form leaves something out"
+        logger.warning("Step %d '%s': not cached, %s", draft.step.index, tool.name, detail)
+        return None
     return StepCacheKey(tool_name=tool.name, schema_hash=tool.schema_hash, input_value_hash=digest)
 
 
@@ -36,13 +43,52 @@ def look_up(run: Run, tool: ToolBase, key: StepCacheKey) -> Life[dict[str, Any] 
     found = yield from call_store(run.call_context, run.step_cache, "get", key)
     if found is None:
         return None
+    return dict(found) if getattr(run.step_cache, "keeps_objects", False) else _restored(tool, found)
+
+
+def keep(run: Run, key: StepCacheKey, outputs: dict[str, Any]) -> Life[None]:
+    """Hand a copy of a tool's validated output to the cache. Whatever that raises leaves the run.
+
+    An output that the cache says it would give back as another one is not kept, and a warning says so.
+    """
+    if hasattr(run.step_cache, "read_back") and not _comes_back(run, key.tool_name, outputs):
+        logger.warning("Tool '%s': not cached, its output would not come back as it is", key.tool_name)
+        return
+    yield from call_store(run.call_context, run.step_cache, "set", key, dict(outputs))
+
+
+def _survives_json(validated: Any) -> bool:
+    """Say whether an input can be told from every other input by its JSON: hidden fields, secrets and infinities cannot."""
     try:
-        # A cache of JSON files gives dates back as text; the output schema makes dates of them.
-        return tool._validate_output(found)
+        if not isinstance(validated, BaseModel):
+            return bool(json.loads(json.dumps(validated)) == validated)
+        model, names = type(validated), _names_of(type(validated))
+        return bool(model.model_validate_json(validated.model_dump_json(round_trip=True), **names) == validated)
+    except Exception:
+        return False
+
+
+def _comes_back(run: Run, tool_name: str, outputs: dict[str, Any]) -> bool:
+    cache: Any = run.step_cache
+    try:
+        return _restored(run.setup.tool(tool_name), cache.read_back(outputs)) == outputs
+    except Exception:
+        return False
+
+
+def _restored(tool: ToolBase, found: dict[str, Any]) -> dict[str, Any]:
+    """Return a cached output with the values that the tool's schema makes of it, or as it is when it does not match."""
+    schema = tool.output_schema
+    try:
+        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+            return tool._validate_output(found)
+        values: dict[str, Any] = schema.model_validate(found, **_names_of(schema)).model_dump()
+        return values
     except Exception:
         return dict(found)
 
 
-def keep(run: Run, key: StepCacheKey, outputs: dict[str, Any]) -> Life[None]:
-    """Hand a copy of a tool's validated output to the cache. Whatever that raises leaves the run."""
-    yield from call_store(run.call_context, run.step_cache, "set", key, dict(outputs))
+def _names_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return how to validate what `model_dump` has written: by the names of the fields, unless the model writes aliases."""
+    aliases = bool(model.model_config.get("serialize_by_alias"))
+    return {"by_alias": aliases, "by_name": not aliases}

@@ -8,6 +8,7 @@ from doubleweave.core.plan import Level
 from doubleweave.core.run import Run
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.snapshots import ExecutionSnapshot, trusted_snapshot
+from doubleweave.models.tools import _is_async_callable
 
 
 def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
@@ -18,7 +19,7 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
     log, count, context, hashes = run.log, len(run.log), run.context.copy(), run.tool_schema_hashes()
     done = level.number + 1
     is_dag = run.plan.is_dag
-    flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, run.initial_input
+    flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, dict(run.initial_input)
 
     def snapshot() -> ExecutionSnapshot:
         return trusted_snapshot(
@@ -54,6 +55,6 @@ def forget_snapshot(run: Run) -> Life[None]:
 def call_store(context: Any, store: Any, method: str, *arguments: Any) -> Life[Any]:
     """Call a method of a store and return its result: at once when the store says that it never blocks."""
     function = getattr(store, method)
-    if getattr(store, "inline", False):
+    if getattr(store, "inline", False) and not _is_async_callable(function):
         return function(*arguments)
     return (yield Invoke(function, arguments, context, f"{PRODUCT}-store"))

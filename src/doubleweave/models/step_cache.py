@@ -28,6 +28,10 @@ class StepCache(Protocol):
 
     Methods may be plain or coroutine functions; plain ones are called where they may block. A cache that never blocks may
     say so with an attribute `inline = True`, and is then called on the thread that drives the run.
+
+    What `get` returns is validated by the tool's output schema, so that text becomes a date again; a cache that gives back
+    the objects themselves says `keeps_objects = True`. A cache may have `read_back(output)`, which returns what `get` would
+    give for an output without keeping it: an output that would come back as another one is then not kept.
     """
 
     def get(self, key: StepCacheKey) -> Any:

@@ -15,9 +15,17 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class InMemoryStepCache:
-    """Keeps shallow copies of outputs, for as long as it lives. Safe to use from several threads."""
+    """Keeps shallow copies of outputs, for as long as it lives. Safe to use from several threads.
+
+    A subclass is taken to block unless it says `inline = True` itself.
+    """
 
     inline = True
+    keeps_objects = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.inline = cls.__dict__.get("inline", False)
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -71,10 +79,18 @@ class FileStepCache:
         """Keep an output.
 
         Raises:
-            ValueError: The output contains itself.
+            TypeError, ValueError: The output has keys that JSON cannot hold, or contains itself.
             OSError: The file cannot be written.
         """
         write_atomically(self._path(key), json.dumps(output, default=str))
+
+    def read_back(self, output: dict[str, Any]) -> Any:
+        """Return what `get` would give for an output that is kept now; nothing is written.
+
+        Raises:
+            TypeError, ValueError: The output cannot be kept.
+        """
+        return json.loads(json.dumps(output, default=str))
 
     def clear(self) -> None:
         """Remove every file of the cache."""
