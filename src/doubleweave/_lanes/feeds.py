@@ -2,6 +2,7 @@
 
 `start` begins the run, `put` adds an event (called by the run, also from threads that it started), `next` waits for the next
 one, gives None after the last, and raises what the run raised. `close` stops a run that still goes on and waits for its end.
+The last event is the end of the run that began first: what others put later, as left-behind tools may, is dropped.
 """
 
 import asyncio
@@ -20,12 +21,32 @@ from doubleweave.models.product import PRODUCT
 _logger = logging.getLogger(f"{PRODUCT}.executor")
 
 
+class _Course:
+    """The events of a stream up to its last. Threads may put at once, so that to put and to end is one thing."""
+
+    def __init__(self, add: Callable[[FlowEvent], None]) -> None:
+        self.ended = False
+        self._add = add
+        self._lock = threading.Lock()
+        self._outermost: str | None = None
+
+    def put(self, event: FlowEvent) -> bool:
+        with self._lock:
+            if self.ended:
+                return False
+            self._outermost = self._outermost or event.trace_id
+            self.ended = event.kind == "flow_end" and event.trace_id == self._outermost
+            self._add(event)
+            return True
+
+
 class AsyncFeed:
     """The run is a task of the running loop."""
 
     def __init__(self, name: str, token: CancellationToken) -> None:
         self._name = name
         self._events: deque[FlowEvent] = deque()
+        self._course = _Course(self._events.append)
         self._arrival = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -39,7 +60,8 @@ class AsyncFeed:
     def put(self, event: FlowEvent) -> None:
         """Add an event."""
         assert self._loop is not None
-        self._events.append(event)
+        if not self._course.put(event):
+            return
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -79,6 +101,7 @@ class SyncFeed:
         self._name = name
         self._token = token
         self._events: queue.SimpleQueue[FlowEvent | None] = queue.SimpleQueue()
+        self._course = _Course(self._events.put)
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._ended = False
@@ -86,12 +109,13 @@ class SyncFeed:
     def start(self, run: Callable[[], Any]) -> None:
         """Begin the run, in a copy of the present context."""
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._main, run), name=self._name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=context.run, args=(self._main, run), name=self._name, daemon=True)
+        thread.start()
+        self._thread = thread
 
     def put(self, event: FlowEvent) -> None:
         """Add an event."""
-        self._events.put(event)
+        self._course.put(event)
 
     def next(self) -> FlowEvent | None:
         """Return the next event, or None after the last; raise what the run raised."""
@@ -105,9 +129,9 @@ class SyncFeed:
         thread = self._thread
         if thread is None:
             return
-        if not self._ended:
-            _logger.warning("The reader of %s has left; its run stops at the next step boundary", self._name)
+        if not self._course.ended and not self._ended:
             self._token.cancel()
+            _logger.warning("The reader of %s has left; its run stops at the next step boundary", self._name)
         thread.join()
 
     def _main(self, run: Callable[[], Any]) -> None:

@@ -17,18 +17,15 @@ from doubleweave.models.hooks import (
 class EventCollector:
     """Middleware that passes each hook call of a run, and of the runs below it, on as an event.
 
-    Nothing comes after the end of the outermost run: a tool that was left behind may still run flows of its own.
+    Some may come after the end of the outermost run, from flows that a tool runs which was left behind.
     """
 
     def __init__(self, put: Callable[[FlowEvent], None], now: Callable[[], datetime]) -> None:
         self._put = put
         self._now = now
-        self._outermost: str | None = None
-        self._ended = False
 
     def on_flow_start(self, ctx: FlowStartContext) -> None:
         """Pass on the start of a run."""
-        self._outermost = self._outermost or ctx.trace_id
         self._pass_on(
             "flow_start",
             ctx,
@@ -53,11 +50,6 @@ class EventCollector:
     def on_flow_end(self, ctx: FlowEndContext) -> None:
         """Pass on the end of a run."""
         self._pass_on("flow_end", ctx, result=ctx.result)
-        self._ended = self._ended or ctx.trace_id == self._outermost
 
     def _pass_on(self, kind: FlowEventKind, ctx: Any, **fields: Any) -> None:
-        if not self._ended:
-            event = FlowEvent(
-                kind=kind, flow_name=ctx.flow_name, trace_id=ctx.trace_id, timestamp=self._now(), **fields
-            )
-            self._put(event)
+        self._put(FlowEvent(kind=kind, flow_name=ctx.flow_name, trace_id=ctx.trace_id, timestamp=self._now(), **fields))
