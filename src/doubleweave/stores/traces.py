@@ -32,6 +32,10 @@ class TraceStore(Protocol):
         ...
 
 
+# Stores of one folder change one file. A lock for each folder, however many stores it has.
+_LOCKS: dict[Path, Lock] = {}
+
+
 class InMemoryTraceStore:
     """Keeps results, redacted when there is a policy, for as long as it lives. Safe to use from several threads."""
 
@@ -70,7 +74,8 @@ class InMemoryTraceStore:
 class FileTraceStore:
     """Keeps results as lines of `traces.jsonl` in a folder, which is created when it is missing.
 
-    Lines that cannot be read are passed over, and dropped by the next save. Safe to use from several threads of one process.
+    Lines that cannot be read are passed over, and dropped by the next save. Safe to use from several threads of one process,
+    also by several stores of one folder; two processes that save at once can lose a result of each other.
 
     Args:
         root: The folder.
@@ -91,7 +96,7 @@ class FileTraceStore:
         self.path = self.root / "traces.jsonl"
         self._policy = redaction_policy
         self._max_traces = max_traces
-        self._lock = Lock()
+        self._lock = _LOCKS.setdefault(self.root.resolve(), Lock())
 
     def save(self, result: ExecutionResult) -> None:
         """Write a result as the newest, and drop the oldest above `max_traces`.
