@@ -85,7 +85,24 @@ def _diffs(expected: list[StepRecord], actual: list[StepRecord]) -> Iterator[Ste
             )
         for key in dict.fromkeys((*old, *new)):
             left, right = old.get(key), new.get(key)
-            if left is not right and left != right:
+            if not _same(left, right):
                 yield StepDiff(
                     step_index=record.step_index, tool_name=record.tool_name, field=key, expected=left, actual=right
                 )
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Say whether two outputs are equal. A NaN equals a NaN; values that cannot be compared are different."""
+    if left is right:
+        return True
+    try:
+        if isinstance(left, dict) and isinstance(right, dict):
+            return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
+        for kind in (list, tuple):
+            if isinstance(left, kind) and isinstance(right, kind):
+                return len(left) == len(right) and all(map(_same, left, right))
+        if isinstance(left, float) and isinstance(right, float) and left != left and right != right:
+            return True
+        return bool(left == right)
+    except Exception:
+        return False

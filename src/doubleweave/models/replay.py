@@ -18,7 +18,10 @@ class ReplayMode(str, Enum):
 
 
 class StepDiff(BaseModel):
-    """One output field that differs; a missing one counts as `None`. `<record>` stands for a record without outputs."""
+    """One output field that differs; a missing one counts as `None`. `<record>` stands for a record without outputs.
+
+    A NaN equals a NaN; values whose comparison raises or gives no truth value count as different.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
