@@ -26,13 +26,13 @@ class ExecutionPlan(BaseModel):
 
     def __str__(self) -> str:
         outlook = "all inputs resolvable" if self.all_resolvable else "NOT all inputs resolvable"
-        lines = [f"Plan of flow '{self.flow_name}': {self.step_count} steps, {outlook}"]
+        count = "1 step" if self.step_count == 1 else f"{self.step_count} steps"
+        lines = [f"Plan of flow '{self.flow_name}': {count}, {outlook}"]
         for step in self.steps:
             lines.append(f"  {step.step_index}. {step.tool_name}")
             lines += [f"       {name} <- {source}" for name, source in step.input_sources.items()]
             lines += [f"       -> {name}: {kind}" for name, kind in step.output_schema.items()]
             lines += [f"       ! {warning}" for warning in step.warnings]
-        lines.append(
-            "Context at the end: " + ", ".join(f"{name}: {kind}" for name, kind in self.final_context_shape.items())
-        )
+        shape = ", ".join(f"{name}: {kind}" for name, kind in self.final_context_shape.items())
+        lines.append(f"Context at the end: {shape or 'empty'}")
         return "\n".join(lines)
