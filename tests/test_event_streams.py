@@ -17,11 +17,11 @@ from doubleweave import AnyFlow, DAGFlowStep, FlowStep, Tool
 from doubleweave.models.events import FlowEvent, FlowEventKind
 from lanes_under_test import Anything, Case, Recorder, normalised, number_tool, observe
 from parity_scenarios import BRANCHING, QUICK, THREE_DEEP, dag, linear, node, step, tools
+from random_flows import INNER, dag_flows, linear_flows
+from random_flows import tools as random_tools
 from streams_under_test import ENTRIES, as_hook_calls, executor_for, read
-from test_differential import INNER, dag_flows, linear_flows
-from test_differential import tools as random_tools
 
-EXAMPLES = int(os.environ.get("DOUBLEWEAVE_PARITY_EXAMPLES", "400")) // 2
+EXAMPLES = max(1, int(os.environ.get("DOUBLEWEAVE_PARITY_EXAMPLES", "2000")) // 10)
 both = pytest.mark.parametrize("entry", ENTRIES)
 
 
