@@ -18,7 +18,7 @@ import doubleweave as dw
 from doubleweave import AnyFlow, ExecutionResult, FlowStep, ReplayMode, ReplayResult, StepRecord, Tool
 from lanes_under_test import Anything, Case, Recorder, normalised, number_tool, observe
 from parity_scenarios import BRANCHING, THREE_DEEP, dag, linear, node, step, tools
-from random_flows import INNER, dag_flows, linear_flows
+from random_flows import FLAKY, INNER, dag_flows, linear_flows
 from random_flows import tools as random_tools
 from streams_under_test import executor_for
 
@@ -501,7 +501,7 @@ def test_a_replay_of_any_recorded_run_matches(flow: AnyFlow, start: int) -> None
 @given(flow=linear_flows(), start=st.integers(0, 9), data=st.data())
 def test_a_replay_of_any_part_of_a_run_matches(flow: AnyFlow, start: int, data: st.DataObject) -> None:
     def steady() -> list[Tool]:
-        return [*random_tools(), number_tool("flaky", lambda v: {"n": v.n + 3})]
+        return [*random_tools(), *(number_tool(name, lambda v: {"n": v.n + 3}) for name in FLAKY)]
 
     case = Case([flow, INNER], steady, {"n": start})
     original = observe(case, "sync").result
