@@ -346,6 +346,24 @@ def test_a_flow_that_a_tool_runs_is_part_of_the_stream(entry: str, timeout: floa
 
 
 @both
+def test_a_stream_that_a_tool_reads_is_part_of_the_outer_one(entry: str) -> None:
+    read_inside: list[str] = []
+
+    def reads(v: Any) -> dict[str, int]:
+        read_inside.extend(f"{event.kind} {event.flow_name}" for event in executor.stream_flow("inner", {"n": v.n}))
+        return {"n": v.n}
+
+    case = Case(
+        [linear(step("reads")), linear(step("inc"), name="inner")], lambda: [*tools(), number_tool("reads", reads)]
+    )
+    executor = executor_for(case)
+    inner = [f"{kind} inner" for kind in ("flow_start", "step_start", "step_end", "flow_end")]
+    found = [f"{event.kind} {event.flow_name}" for event in read(case, entry).events]
+    assert read_inside == inner
+    assert found == ["flow_start main", "step_start main", *inner, "step_end main", "flow_end main"]
+
+
+@both
 def test_row_27_a_stream_takes_the_terms_of_a_run(entry: str) -> None:
     case = Case([linear(step("write"), version="1.0.0", status=dw.FlowStatus.DISABLED), linear(version="2.0.0")], tools)
     executor = executor_for(case, ENTRIES[entry][0])
