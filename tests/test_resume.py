@@ -303,6 +303,18 @@ def test_changes_of_the_callers_input_do_not_reach_the_snapshot(lane: str) -> No
 
 
 @ON_BOTH_LANES
+def test_changes_of_a_result_do_not_reach_the_snapshot(lane: str) -> None:
+    store = InMemoryCheckpointer()
+    executor = make_executor([flow_of()], Calls().tools("a b"), checkpointer=store, delete_on_success=False)
+    result = execute(lane, executor)
+    assert result.final_output == {"n": 3}
+    result.final_output["n"] = 99
+    kept = store.load(result.trace_id)
+    assert kept is not None
+    assert kept.context == {"n": 3}
+
+
+@ON_BOTH_LANES
 @pytest.mark.parametrize("flow", [linear(), dag()], ids=["linear", "dag"])
 def test_an_empty_flow_leaves_no_snapshot(lane: str, flow: dw.AnyFlow) -> None:
     store = InMemoryCheckpointer()

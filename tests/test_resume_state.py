@@ -1,12 +1,16 @@
 """What a resumed run takes over besides its context: choices of branches and of tools; and what it does not: a scope."""
 
 import contextvars
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import doubleweave as dw
-from doubleweave import ConditionalEdge, DAGFlowStep, InMemoryCheckpointer, Tool
-from lanes_under_test import Number, normalised
+from doubleweave import ConditionalEdge, DAGFlowStep, FileCheckpointer, InMemoryCheckpointer, Tool
+from lanes_under_test import Number, Recorder, normalised
 from parity_scenarios import dag, linear, node, step
 from resume_under_test import LANES, Calls, execute, make_executor, resume
 
@@ -82,10 +86,10 @@ BRANCHED: dict[str, tuple[list[DAGFlowStep], list[str]]] = {
             node("a", branches=[edge("b", "n == 1")]),
             node("b", after="a", output_mapping={"n": "n"}),
             node("x", "x", after="b"),
-            node("never", after="a"),
-            node("end", after="x never"),
+            node("never", after="a x"),
+            node("end", after="never"),
         ],
-        ["never"],
+        ["never", "end"],
     ),
     "a dynamic parameter": (
         [
@@ -144,6 +148,62 @@ def test_dev_27_the_branches_that_were_chosen_stay_chosen(lane: str, concurrency
     )
     assert (once.count("x"), twice.count("x")) == (1, 2)
     assert twice.count("broken") == once.count("broken")
+
+
+class Price(BaseModel):
+    price: Decimal
+
+
+def price(v: Any) -> dict[str, Any]:
+    return {"price": "6.5"}
+
+
+# A dynamic parameter is kept only as a part of the context, and a number that JSON does not know comes back as text.
+LOST: dict[str, tuple[list[DAGFlowStep], str]] = {
+    "a dynamic parameter that a later step overwrote": (
+        [
+            node("a", branches=[edge("b", "limit < 5")]),
+            node("b", after="a", output_mapping={"limit": "n"}),
+            node("x", "x", after="b"),
+        ],
+        "Invalid predicate 'limit < 5': name 'limit' is not in the execution context",
+    ),
+    "a decimal in a file": (
+        [
+            node("a", "price", output_mapping={"price": "price"}, branches=[edge("x", "price > 5")]),
+            node("x", "x", after="a"),
+        ],
+        "Invalid predicate 'price > 5': operator '>' failed for 'str' and 'int': TypeError: '>' not supported between "
+        "instances of 'str' and 'int'",
+    ),
+}
+
+
+@ON_BOTH_LANES
+@CONCURRENCY
+@pytest.mark.parametrize("kind", LOST)
+def test_branches_that_cannot_be_chosen_again_are_a_drift_before_any_hook(
+    lane: str, concurrency: int, kind: str, tmp_path: Path
+) -> None:
+    steps, reason = LOST[kind]
+    store, calls, recorder = FileCheckpointer(tmp_path), Calls(broken=["x"]), Recorder()
+    tool = Tool(name="price", description="", input_schema=Number, output_schema=Price, fn=price)
+    executor = make_executor(
+        [dag(*steps, on_context_collision="overwrite")],
+        [*calls.tools("inc x"), tool],
+        checkpointer=store,
+        middleware=[recorder],
+        max_step_concurrency=concurrency,
+    )
+    failed = execute(lane, executor, dynamic_params={"limit": 3})
+    assert [r.tool_name for r in failed.execution_log if not r.success] == ["x"]
+    recorder.calls.clear()
+    with pytest.raises(dw.CheckpointDriftError) as caught:
+        resume(lane, executor, failed.trace_id)
+    assert caught.value.detail == f"the branches of its completed steps cannot be chosen again ({reason})"
+    assert isinstance(caught.value.__cause__, dw.PredicateSyntaxError)
+    assert recorder.calls == []
+    assert store.list_trace_ids() == [failed.trace_id]
 
 
 def _in_flat_order(steps: list[DAGFlowStep]) -> list[DAGFlowStep]:

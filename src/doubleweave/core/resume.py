@@ -18,6 +18,8 @@ from doubleweave.errors import (
     CheckpointerNotConfiguredError,
     CheckpointNotFoundError,
     CheckpointVersionError,
+    OutputMappingError,
+    PredicateSyntaxError,
 )
 from doubleweave.models.records import ExecutionResult
 from doubleweave.models.snapshots import ExecutionSnapshot
@@ -47,7 +49,11 @@ def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[Execu
     request = Request(flow.name, dict(snapshot.initial_input), scope=scope, start=start)
     run = Run(setup, request, flow, plan, life_of_run)
     if plan.is_dag:
-        _restore_branches(run, snapshot)
+        try:
+            _restore_branches(run, snapshot)
+        except (OutputMappingError, PredicateSyntaxError) as error:
+            detail = f"the branches of its completed steps cannot be chosen again ({str(error).rstrip('.')})"
+            raise CheckpointDriftError(snapshot.trace_id, snapshot.flow_name, detail) from error
     return (yield from life_of(run))
 
 
