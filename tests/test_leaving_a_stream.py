@@ -329,3 +329,40 @@ def test_an_ended_stream_stays_ended(entry: str) -> None:
         list(stream)
     with pytest.raises(StopIteration):
         next(stream)
+
+
+@pytest.mark.parametrize("flow", [linear(step("gate"), step("inc")), dag(node("a", "gate"), node("b", after="a"))])
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("by_hand", [False, True], ids=["collected as garbage", "closed by a tool"])
+def test_a_stream_may_be_left_from_inside_its_own_run(
+    flow: AnyFlow, asynchronous: bool, by_hand: bool, warned: OnWarning
+) -> None:
+    """The garbage collector works on any thread, also on one that the end of the run waits for."""
+    go, watch = threading.Event(), Watch()
+    held: list[Any] = []
+
+    def gate(v: Any) -> dict[str, int]:
+        assert go.wait(timeout=10)
+        if by_hand:
+            held[0].close()
+        else:
+            gc.collect()
+        return {"n": v.n}
+
+    async def gate_async(v: Any) -> dict[str, int]:
+        return gate(v)
+
+    more = [*tools(), number_tool("gate", gate_async if asynchronous else gate)]
+    executor = executor_for(Case([flow], lambda: more), middleware=[watch], max_step_concurrency=2)
+    stream = executor.stream_flow("main", {"n": 1})
+    assert next(stream).kind == "flow_start"
+    cycle: list[Any] = [stream]
+    cycle.append(cycle)
+    held.extend([stream] if by_hand else [])
+    [thread] = stream_threads()
+    del stream, cycle
+    go.set()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert (watch.started, watch.ends) == (["gate"], [("main", False, [None])])
+    assert len(warned.texts) == 1

@@ -94,6 +94,10 @@ class AsyncFeed:
             task.exception()
 
 
+# The streams whose runs the present code is part of, on whatever thread of theirs.
+_INSIDE: contextvars.ContextVar[tuple["SyncFeed", ...]] = contextvars.ContextVar(f"{PRODUCT}_streams", default=())
+
+
 class SyncFeed:
     """The run has a daemon thread of its own."""
 
@@ -125,16 +129,21 @@ class SyncFeed:
         return event
 
     def close(self) -> None:
-        """Ask a run that still goes on to stop, and wait for its end."""
+        """Ask a run that still goes on to stop, and wait for its end.
+
+        The run itself must not wait for its end: a tool may close the stream, or the garbage collector on a tool's thread.
+        """
         thread = self._thread
         if thread is None:
             return
         if not self._course.ended and not self._ended:
             self._token.cancel()
             _logger.warning("The reader of %s has left; its run stops at the next step boundary", self._name)
-        thread.join()
+        if self not in _INSIDE.get():
+            thread.join()
 
     def _main(self, run: Callable[[], Any]) -> None:
+        _INSIDE.set((*_INSIDE.get(), self))
         try:
             run()
         except BaseException as error:
