@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from doubleweave import AsyncFlowExecutor, FlowExecutor, FlowRegistry
-from doubleweave.models.events import FlowEvent
+from doubleweave import AsyncFlowExecutor, FlowEvent, FlowExecutor, FlowRegistry
 from lanes_under_test import Case, normalised
 
 # Executor class, method, and whether it gives an async generator.

@@ -230,7 +230,10 @@ def outcome(call: Any) -> Any:
 
 def without_memory(flow: AnyFlow) -> AnyFlow:
     """Return the flow without the tool that behaves differently when it is called a second time."""
-    steps = [each.model_copy(update={"tool_name": "inc"}) if each.tool_name in FLAKY else each for each in flow.steps]
+    steps = [
+        each.model_copy(update={"tool_name": "inc"}) if each.tool_name in random_flows.FLAKY else each
+        for each in flow.steps
+    ]
     return flow.model_copy(update={"steps": steps})
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import doubleweave as dw
-from doubleweave import AnyFlow, DAGFlowStep, FlowStep, Tool
-from doubleweave.models.events import FlowEvent
+from doubleweave import AnyFlow, DAGFlowStep, FlowEvent, FlowStep, Tool
 from lanes_under_test import Anything, Case
 from parity_scenarios import linear, step
 from streams_under_test import executor_for

@@ -109,6 +109,7 @@ from doubleweave.models.cost import (
     compute_cost_report,
     lookup_price,
 )
+from doubleweave.models.events import FlowEvent, FlowEventKind
 from doubleweave.models.fingerprints import schema_dict_fingerprint, schema_fingerprint
 from doubleweave.models.hooks import (
     BaseMiddleware,
@@ -207,6 +208,8 @@ __all__ = [
     "FlowCancelledError",
     "FlowCompositionError",
     "FlowEndContext",
+    "FlowEvent",
+    "FlowEventKind",
     "FlowExecutionError",
     "FlowExecutor",
     "FlowExecutorMiddleware",

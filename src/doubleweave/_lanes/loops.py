@@ -85,7 +85,9 @@ class BackgroundLoop:
                 self._loop.run_forever()
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
-                task.cancel()
+                # A second cancellation would interrupt the cleaning up that the first one set off.
+                if not task.cancelling():
+                    task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:

@@ -93,7 +93,8 @@ class AsyncPerformer:
         """Cancel everything that still runs and wait until it has ended."""
         tasks = [*self._tasks.values(), *self._dropped, *(stream.task for stream in self._streams)]
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -52,4 +52,5 @@ class EventCollector:
         self._pass_on("flow_end", ctx, result=ctx.result)
 
     def _pass_on(self, kind: FlowEventKind, ctx: Any, **fields: Any) -> None:
-        self._put(FlowEvent(kind=kind, flow_name=ctx.flow_name, trace_id=ctx.trace_id, timestamp=self._now(), **fields))
+        now, name, trace_id = self._now(), ctx.flow_name, ctx.trace_id
+        self._put(FlowEvent.model_construct(kind=kind, flow_name=name, trace_id=trace_id, timestamp=now, **fields))

@@ -19,7 +19,11 @@ def explain(setup: Setup, flow_name: str, initial_input: dict[str, Any]) -> Exec
     """
     flow = setup.registry.get_flow(flow_name)
     shape = {key: type(value).__name__ for key, value in initial_input.items()}
-    steps = [_explain_step(setup, step.model, step.index, shape) for step in setup.plan_for(flow).steps]
+    steps: list[StepPlan] = []
+    for level in setup.plan_for(flow).levels:
+        # Steps of one level do not see what the others add.
+        before = dict(shape)
+        steps += [_explain_step(setup, step.model, step.index, before, shape) for step in level.steps]
     return ExecutionPlan(
         flow_name=flow.name,
         step_count=len(steps),
@@ -29,10 +33,10 @@ def explain(setup: Setup, flow_name: str, initial_input: dict[str, Any]) -> Exec
     )
 
 
-def _explain_step(setup: Setup, step: FlowStep, index: int, shape: dict[str, str]) -> StepPlan:
-    """Explain one step against the shape of the context so far, and add to that what the step adds."""
+def _explain_step(setup: Setup, step: FlowStep, index: int, before: dict[str, str], shape: dict[str, str]) -> StepPlan:
+    """Explain one step against the shape of the context before it, and add to `shape` what the step adds."""
     plan = StepPlan(step_index=index, tool_name=step.display_name, input_sources={})
-    _explain_sources(step, shape, plan)
+    _explain_sources(step, before, plan)
     if step.flow_name is not None:
         _explain_sub_flow(setup, step.flow_name, plan)
     elif (tool := setup.tools.get(step.display_name)) is None:

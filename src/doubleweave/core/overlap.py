@@ -23,7 +23,7 @@ from doubleweave.core.schedule import (
 )
 from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
-from doubleweave.errors import OutputMappingError, PredicateSyntaxError
+from doubleweave.errors import ContextKeyCollisionError, OutputMappingError, PredicateSyntaxError
 from doubleweave.models.records import StepRecord
 from doubleweave.models.snapshots import ExecutionSnapshot
 
@@ -39,6 +39,10 @@ def side_by_side(run: Run) -> Life[bool]:
     running: dict[int, Fiber] = {}
     try:
         while True:
+            while board.snapshots:
+                yield from save_snapshot(run, board.snapshots.popleft())
+            if board.collision is not None:
+                raise board.collision
             while len(running) < run.policies.max_step_concurrency and (step := board.next_step()) is not None:
                 running[step.index] = yield Fork(life_of_step(run, step, board.view_for(step)), step.index)
             if not running:
@@ -46,16 +50,12 @@ def side_by_side(run: Run) -> Life[bool]:
             index, record, error = yield JOIN
             del running[index]
             if error is None:
-                try:
-                    board.finished(index, record)
-                finally:
-                    run.step_ended(record)
+                board.finished(index, record)
+                run.step_ended(record)
             else:
                 board.raised(index, error)
                 for later in [other for other in running if other > index]:
                     running.pop(later).close()
-            while board.snapshots:
-                yield from save_snapshot(run, board.snapshots.popleft())
     finally:
         for fiber in running.values():
             fiber.close()
@@ -88,6 +88,8 @@ class _Board:
         self._checked_levels = 0
         self._committed = 0
         self._failed = False
+        # What ends the run once the snapshots of the levels before it are saved.
+        self.collision: ContextKeyCollisionError | None = None
         self._cancelled: tuple[int, bool, bool] | None = None
         # Steps from this flat index on are not started any more.
         self._stop = len(self._steps)
@@ -283,7 +285,12 @@ class _Board:
         return True
 
     def _merge_level(self, number: int) -> None:
-        merge(self._run, self._plan.levels[number], self._level_outputs)
+        try:
+            merge(self._run, self._plan.levels[number], self._level_outputs)
+        except ContextKeyCollisionError as error:
+            self.collision = error
+            self._failed = True
+            return
         self._level_outputs = {}
         self._arrived[number] = {}
         self._merged_levels = number + 1

@@ -22,7 +22,8 @@ def life_of_replay(
 ) -> Life[ReplayResult]:
     """Run the flow of a result again, without the step cache, and compare in mode `VERIFY`.
 
-    From `first_step` on, a linear flow begins with the context that the records before it left.
+    From `first_step` on, a linear flow begins with the context that the records before it left; such a run is not saved. The
+    replay of a dry run is a dry run.
 
     Raises before any hook what `life_of_run` raises there, and `ValueError` for a `first_step` that a DAG cannot begin at
     or that lies behind the flow's end. Later, what a run raises.
@@ -31,7 +32,7 @@ def life_of_replay(
         original.flow_name,
         dict(original.initial_input),
         version=original.flow_version or None,
-        scope=replace(scope, replay=True),
+        scope=replace(scope, replay=True, dry_run=scope.dry_run or original.dry_run),
     )
     if first_step <= 0:
         result = yield from life_of_run(setup, request)

@@ -96,7 +96,7 @@ class Run:
         self.flow = flow
         self.plan = plan
         self.scope = request.scope
-        self.initial_input = request.initial_input
+        self.initial_input = dict(request.initial_input)
         self.deadline = request.deadline
         self.cancel_token = request.cancel_token
         self.cancellable = request.deadline is not None or request.cancel_token is not None
@@ -110,7 +110,8 @@ class Run:
         self.ended = False
         self.hooks = hooks_of((*setup.middleware, *request.scope.middleware))
         writes = not request.scope.dry_run
-        self.checkpointer = setup.policies.checkpointer if writes else None
+        # What is left of a linear flow, run on its own, has no log of the steps before that could be resumed.
+        self.checkpointer = setup.policies.checkpointer if writes and (not self.resumed or start.trace_id) else None
         self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
         self.reports_collisions = heeds_collisions(flow.on_context_collision, logger)
@@ -222,13 +223,14 @@ class Run:
             flow_version=self.flow.version,
             success=success,
             final_output=self.context if success else None,
-            execution_log=self.log,
+            # A copy, for a snapshot in memory reads the log itself.
+            execution_log=self.log.copy(),
             trace_id=self.trace_id,
             started_at=self.flow_started_at,
             ended_at=self.now(),
             total_duration_ms=duration_ms,
             cost_report=self._cost_report(duration_ms, tool_steps),
-            initial_input=dict(self.initial_input),
+            initial_input=self.initial_input,
             dry_run=self.scope.dry_run,
         )
 
