@@ -101,7 +101,7 @@ SCENARIOS = [
 
 @dev_4_each_lane
 @pytest.mark.parametrize("case", SCENARIOS, ids=["linear", "DAG", "sub-flows", "failing", "empty"])
-def test_row_25_a_replay_is_a_run_that_matches(case: Case, lane: str) -> None:
+def test_row_25_dev_4_a_replay_is_a_run_that_matches(case: Case, lane: str) -> None:
     original = recorded(case)
     recorder = Recorder()
     found = replay(executor_for(case, kind_of(lane), middleware=[recorder]), lane, original)
