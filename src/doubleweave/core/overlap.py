@@ -43,9 +43,14 @@ def side_by_side(run: Run) -> Life[bool]:
                 yield from save_snapshot(run, board.snapshots.popleft())
             if board.collision is not None:
                 raise board.collision
-            while len(running) < run.policies.max_step_concurrency and (step := board.next_step()) is not None:
-                running[step.index] = yield Fork(life_of_step(run, step, board.view_for(step)), step.index)
-            if not running:
+            step = board.next_step() if len(running) < run.policies.max_step_concurrency else None
+            if step is not None:
+                fiber = yield Fork(life_of_step(run, step, board.view_for(step)), step.index)
+                running[step.index] = fiber
+                if not fiber.closed:
+                    continue
+                # It has ended without waiting for anything, which the next step must know of before it starts.
+            elif not running:
                 return board.verdict()
             index, record, error = yield JOIN
             del running[index]
@@ -54,8 +59,8 @@ def side_by_side(run: Run) -> Life[bool]:
                 run.step_ended(record)
             else:
                 board.raised(index, error)
-                for later in [other for other in running if other > index]:
-                    running.pop(later).close()
+            for later in [other for other in running if other > board.first_error]:
+                running.pop(later).close()
     finally:
         for fiber in running.values():
             fiber.close()
@@ -76,6 +81,7 @@ class _Board:
         self._records: list[StepRecord | None] = [None] * len(self._steps)
         self._projected: list[dict[str, Any]] = [{}] * len(self._steps)
         self._errors: dict[int, BaseException] = {}
+        self.first_error = len(self._steps)
         self._branch_errors: dict[int, PredicateSyntaxError] = {}
         self._settled: set[int] = set()
         self._undecided: set[int] = set()
@@ -151,6 +157,7 @@ class _Board:
     def raised(self, index: int, error: BaseException) -> None:
         """Take note of an error that leaves the run, unless one before it in flat order does."""
         self._errors[index] = error
+        self.first_error = min(self.first_error, index)
         self._stop = min(self._stop, index)
         self._advance()
 
