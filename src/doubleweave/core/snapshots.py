@@ -8,7 +8,6 @@ from doubleweave.core.plan import Level
 from doubleweave.core.run import Run
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.snapshots import ExecutionSnapshot, trusted_snapshot
-from doubleweave.models.tools import _is_async_callable
 
 
 def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
@@ -55,6 +54,10 @@ def forget_snapshot(run: Run) -> Life[None]:
 def call_store(context: Any, store: Any, method: str, *arguments: Any) -> Life[Any]:
     """Call a method of a store and return its result: at once when the store says that it never blocks."""
     function = getattr(store, method)
-    if getattr(store, "inline", False) and not _is_async_callable(function):
-        return function(*arguments)
-    return (yield Invoke(function, arguments, context, f"{PRODUCT}-store"))
+    name = f"{PRODUCT}-store"
+    if not getattr(store, "inline", False):
+        return (yield Invoke(function, arguments, context, name))
+    result = function(*arguments)
+    if hasattr(result, "__await__"):
+        return (yield Invoke(lambda: result, (), context, name))
+    return result
