@@ -16,10 +16,10 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-SHARED, BLOCKING, AWAITED, FAILED = blocks("README.md", "python")
+SHARED, BLOCKING, AWAITED, FAILED, WATCHED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
-STOPPING = blocks("docs/stopping.md", "python")
-STOPPED = blocks("docs/stopping.md", "text")[0]
+# Pages with one example: what both lanes share, one lane, the other lane, and what each of them prints.
+PAGES = ["docs/saving.md", "docs/stopping.md"]
 
 
 def printed_by(*parts: str) -> str:
@@ -35,17 +35,26 @@ def printed_by(*parts: str) -> str:
         (SHARED, BLOCKING, PRINTED[0]),
         (SHARED, AWAITED, PRINTED[1]),
         (SHARED, FAILED, PRINTED[2]),
-        (STOPPING[0], STOPPING[1], STOPPED),
-        (STOPPING[0], STOPPING[2], STOPPED),
+        (SHARED, WATCHED, PRINTED[3]),
     ],
 )
 def test_each_example_prints_what_stands_below_it(shared: str, code: str, printed: str) -> None:
     assert printed_by(shared, code) == printed
 
 
-def test_every_example_of_the_pages_is_tested() -> None:
-    assert (len(PRINTED), len(STOPPING)) == (4, 3)
-    assert [page.name for page in sorted((ROOT / "docs").glob("*.md"))] == ["errors.md", "stopping.md"]
+@pytest.mark.parametrize("page", PAGES)
+def test_the_example_of_a_page_prints_the_same_on_both_lanes(page: str) -> None:
+    shared, blocking, awaited = blocks(page, "python")
+    (printed,) = blocks(page, "text")
+    assert printed_by(shared, blocking) == printed_by(shared, awaited) == printed
+
+
+def test_every_example_is_tested() -> None:
+    assert len(PRINTED) == 5
+    others = {page.name for page in (ROOT / "docs").glob("*.md")} - {Path(page).name for page in PAGES}
+    assert {page: "```" in (ROOT / "docs" / page).read_text(encoding="utf-8") for page in others} == {
+        "errors.md": False
+    }
 
 
 def test_both_lanes_are_used_in_the_same_way_and_print_the_same() -> None:
@@ -59,4 +68,4 @@ def test_the_audit_prints_such_a_table() -> None:
         return [re.sub(r"\s+", " ", re.sub(r"[\d.]+", "#", line)) for line in table.strip().splitlines()]
 
     table = audit.table(audit.make_executor().execute_flow("audit", {}))
-    assert shape(table) == shape(PRINTED[3])
+    assert shape(table) == shape(PRINTED[4])
