@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import heapq
 import inspect
+import logging
 import queue
 import threading
 import time
@@ -18,7 +19,7 @@ from itertools import count
 from typing import Any
 
 from doubleweave._lanes.calls import InContext, Timer, await_in_thread, await_within, call_in_thread
-from doubleweave._lanes.loops import BackgroundLoop, Ticket
+from doubleweave._lanes.loops import CLOSE_SECONDS, BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
 from doubleweave._lanes.workers import POOL, Job, outcome_of
 from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause
@@ -27,6 +28,8 @@ from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
 
 Outcome = tuple[Any, BaseException | None]
+
+_logger = logging.getLogger(f"{PRODUCT}.executor")
 
 WAITING_NAME = f"{PRODUCT}-waiting"
 """The name of a worker thread that only waits for another one."""
@@ -56,7 +59,7 @@ class AsyncPerformer:
             call = InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
             return await self._heedful(call)
         if kind is Invoke:
-            return await self._heedful(self._invoke(effect))
+            return await self._heedful(self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
         if kind is NextChunk:
             return await effect.stream.next()
         if kind is OpenStream:
@@ -122,6 +125,20 @@ class AsyncPerformer:
         self._outcomes.append((fiber, value, error))
         assert self._arrival is not None
         self._arrival.set()
+
+    async def _invoke_to_the_end(self, effect: Invoke) -> Any:
+        """Perform the call in a task of its own, which a cancellation of the run waits for before it goes on."""
+        task = asyncio.get_running_loop().create_task(self._invoke(effect))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not (await asyncio.wait([task], timeout=CLOSE_SECONDS))[0]:
+                _logger.warning("%s takes too long; it is left behind", effect.thread_name)
+                task.cancel()
+            elif not task.cancelled():
+                # The cancellation takes the place of whatever it raised.
+                task.exception()
+            raise
 
     async def _invoke(self, effect: Invoke) -> Any:
         context = effect.context.copy()

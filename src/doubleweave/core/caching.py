@@ -10,6 +10,7 @@ from doubleweave.core.effects import Life
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
 from doubleweave.core.snapshots import call_store
+from doubleweave.models.schemas import field_names
 from doubleweave.models.step_cache import StepCacheKey, compute_input_value_hash
 from doubleweave.models.tools import ToolBase
 
@@ -31,11 +32,16 @@ def cache_key(draft: Draft, tool: ToolBase) -> StepCacheKey | None:
     except (ValueError, TypeError, RecursionError) as error:
         logger.warning("Step %d '%s': not cached, its input has no JSON form (%s)", draft.step.index, tool.name, error)
         return None
+    try:
+        schema_hash = tool.schema_hash
+    except Exception as error:
+        logger.warning("Step %d '%s': not cached, its schema has no hash (%s)", draft.step.index, tool.name, error)
+        return None
     if not _survives_json(validated):
         detail = "its input's JSON form leaves something out"
         logger.warning("Step %d '%s': not cached, %s", draft.step.index, tool.name, detail)
         return None
-    return StepCacheKey(tool_name=tool.name, schema_hash=tool.schema_hash, input_value_hash=digest)
+    return StepCacheKey(tool_name=tool.name, schema_hash=schema_hash, input_value_hash=digest)
 
 
 def look_up(run: Run, tool: ToolBase, key: StepCacheKey) -> Life[dict[str, Any] | None]:
@@ -43,7 +49,13 @@ def look_up(run: Run, tool: ToolBase, key: StepCacheKey) -> Life[dict[str, Any] 
     found = yield from call_store(run.call_context, run.step_cache, "get", key)
     if found is None:
         return None
-    return dict(found) if getattr(run.step_cache, "keeps_objects", False) else _restored(tool, found)
+    if getattr(run.step_cache, "keeps_objects", False):
+        return dict(found)
+    try:
+        return tool.restore_output(found)
+    except Exception as error:
+        logger.warning("Tool '%s': a cached output does not match its schema and is not used (%s)", tool.name, error)
+        return None
 
 
 def keep(run: Run, key: StepCacheKey, outputs: dict[str, Any]) -> Life[None]:
@@ -62,7 +74,7 @@ def _survives_json(validated: Any) -> bool:
     try:
         if not isinstance(validated, BaseModel):
             return bool(json.loads(json.dumps(validated)) == validated)
-        model, names = type(validated), _names_of(type(validated))
+        model, names = type(validated), field_names(type(validated))
         return bool(model.model_validate_json(validated.model_dump_json(round_trip=True), **names) == validated)
     except Exception:
         return False
@@ -71,24 +83,6 @@ def _survives_json(validated: Any) -> bool:
 def _comes_back(run: Run, tool_name: str, outputs: dict[str, Any]) -> bool:
     cache: Any = run.step_cache
     try:
-        return _restored(run.setup.tool(tool_name), cache.read_back(outputs)) == outputs
+        return run.setup.tool(tool_name).restore_output(cache.read_back(outputs)) == outputs
     except Exception:
         return False
-
-
-def _restored(tool: ToolBase, found: dict[str, Any]) -> dict[str, Any]:
-    """Return a cached output with the values that the tool's schema makes of it, or as it is when it does not match."""
-    schema = tool.output_schema
-    try:
-        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-            return tool._validate_output(found)
-        values: dict[str, Any] = schema.model_validate(found, **_names_of(schema)).model_dump()
-        return values
-    except Exception:
-        return dict(found)
-
-
-def _names_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return how to validate what `model_dump` has written: by the names of the fields, unless the model writes aliases."""
-    aliases = bool(model.model_config.get("serialize_by_alias"))
-    return {"by_alias": aliases, "by_name": not aliases}

@@ -35,9 +35,10 @@ class Invoke:
         thread_name: The name that a worker thread bears meanwhile.
         timeout: Seconds to wait before `InvokeExpired` is the outcome; None for no limit.
         on_caller: A plain function wants the thread that drives the run, where the lane's threads may block.
+        finish: The call is not left behind when the run is cancelled: a few seconds are given to it to end.
     """
 
-    __slots__ = ("arguments", "context", "function", "on_caller", "thread_name", "timeout")
+    __slots__ = ("arguments", "context", "finish", "function", "on_caller", "thread_name", "timeout")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Invoke:
         thread_name: str,
         timeout: float | None = None,
         on_caller: bool = True,
+        finish: bool = False,
     ) -> None:
         self.function = function
         self.arguments = arguments
@@ -54,6 +56,7 @@ class Invoke:
         self.thread_name = thread_name
         self.timeout = timeout
         self.on_caller = on_caller
+        self.finish = finish
 
 
 class InvokeExpired(Exception):

@@ -22,8 +22,8 @@ def life_of_replay(
 ) -> Life[ReplayResult]:
     """Run the flow of a result again, without the step cache, and compare in mode `VERIFY`.
 
-    From `first_step` on, a linear flow begins with the context that the records before it left; such a run is not saved. The
-    replay of a dry run is a dry run.
+    From `first_step` on, a linear flow begins with the context that the records before it left. The replay of a dry
+    run is a dry run.
 
     Raises before any hook what `life_of_run` raises there, and `ValueError` for a `first_step` that a DAG cannot begin at
     or that lies behind the flow's end. Later, what a run raises.
@@ -55,7 +55,8 @@ def _run_from(setup: Setup, request: Request, original: ExecutionResult, first_s
     if first_step > len(flow.steps):
         raise ValueError(f"resume_from_step is {first_step}, but flow '{flow.name}' has {len(flow.steps)} steps")
     validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
-    request.start = Start(first_step, _context_before(flow, original, first_step), [])
+    earlier = original.execution_log[:first_step]
+    request.start = Start(first_step, _context_before(flow, original, first_step), [], earlier)
     return Run(setup, request, flow, setup.plan_for(flow), life_of_run)
 
 
@@ -86,7 +87,7 @@ def _diffs(expected: list[StepRecord], actual: list[StepRecord]) -> Iterator[Ste
             )
         for key in dict.fromkeys((*old, *new)):
             left, right = old.get(key), new.get(key)
-            if not _same(left, right):
+            if before is None or after is None or not _same(left, right):
                 yield StepDiff(
                     step_index=record.step_index, tool_name=record.tool_name, field=key, expected=left, actual=right
                 )

@@ -38,6 +38,8 @@ def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[Execu
     _refuse_drift(setup, snapshot, flow.version)
     validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
     plan = setup.plan_for(flow)
+    if not getattr(setup.policies.checkpointer, "keeps_objects", False):
+        snapshot = _with_types(setup, plan, snapshot)
     start = Start(
         level=snapshot.completed_dag_levels if plan.is_dag else snapshot.completed_steps,
         context=dict(snapshot.context),
@@ -88,6 +90,28 @@ def _refuse_drift(setup: Setup, snapshot: ExecutionSnapshot, version: str) -> No
             break
     if detail is not None:
         raise CheckpointDriftError(snapshot.trace_id, snapshot.flow_name, detail)
+
+
+def _with_types(setup: Setup, plan: Plan, snapshot: ExecutionSnapshot) -> ExecutionSnapshot:
+    """Give the outputs of tools the types back that JSON took from them, in the log and where the context has them."""
+    context, log = dict(snapshot.context), list(snapshot.execution_log)
+    by_index = {step.index: step for step in plan.steps}
+    for number, record in enumerate(log):
+        step = by_index.get(record.step_index)
+        tool = setup.tools.get(record.fallback_tool_name or record.tool_name)
+        if step is None or tool is None or not record.outputs or record.flow_name is not None:
+            continue
+        try:
+            outputs = tool.restore_output(record.outputs)
+        except Exception:
+            # Of another tool than the name says, as a capability's; it stays what JSON made of it.
+            continue
+        log[number] = restored = record.model_copy(update={"outputs": outputs})
+        before, after = project(step, record), project(step, restored)
+        context.update(
+            {key: value for key, value in after.items() if key in context and context[key] == before.get(key)}
+        )
+    return snapshot.model_copy(update={"context": context, "execution_log": log})
 
 
 def _refuse_misfit(snapshot: ExecutionSnapshot, plan: Plan, start: Start) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,12 +25,14 @@ from doubleweave.models.records import ExecutionResult, StepRecord, failed_step_
 class Start:
     """Where in a flow a run begins, and with what, when that is not the flow's beginning.
 
-    `level` counts levels of a DAG, or steps of a linear flow. The run takes the containers over.
+    `level` counts levels of a DAG, or steps of a linear flow. `earlier` are records of the steps before it that belong into
+    snapshots but not into the result. The run takes the containers over.
     """
 
     level: int
     context: dict[str, Any]
     log: list[StepRecord]
+    earlier: list[StepRecord] = field(default_factory=list)
     deactivated: set[int] = field(default_factory=set)
     trace_id: str | None = None
     started_at: datetime | None = None
@@ -65,7 +67,9 @@ class Run:
         "deactivated",
         "deadline",
         "decisions",
+        "earlier_log",
         "ended",
+        "first_context",
         "first_level",
         "flow",
         "flow_started_at",
@@ -74,6 +78,7 @@ class Run:
         "life_of_run",
         "log",
         "logs_steps",
+        "merged",
         "now",
         "perf_counter",
         "plan",
@@ -110,8 +115,11 @@ class Run:
         self.ended = False
         self.hooks = hooks_of((*setup.middleware, *request.scope.middleware))
         writes = not request.scope.dry_run
-        # What is left of a linear flow, run on its own, has no log of the steps before that could be resumed.
-        self.checkpointer = setup.policies.checkpointer if writes and (not self.resumed or start.trace_id) else None
+        self.checkpointer = setup.policies.checkpointer if writes else None
+        # For snapshots: what the context was made of, so that it need not be copied after each step.
+        self.earlier_log = start.earlier
+        self.first_context = start.context.copy()
+        self.merged: list[dict[str, Any]] = []
         self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
         self.reports_collisions = heeds_collisions(flow.on_context_collision, logger)
@@ -161,8 +169,19 @@ class Run:
             self.call_hooks(self.hooks.step_end, payload)
 
     def call_hooks(self, listeners: tuple[Hook, ...], payload: Any) -> None:
-        """Call hooks in the context of the run: tools see what they set, and flows that they run inherit its scope."""
-        self.call_context.run(call_hooks, listeners, payload)
+        """Call hooks in the context of the run: tools see what they set, and flows that they run inherit its scope.
+
+        They do not inherit its own middleware, for they are not part of what the run does.
+        """
+        self.call_context.run(self._call_hooks, listeners, payload)
+
+    def _call_hooks(self, listeners: tuple[Hook, ...], payload: Any) -> None:
+        token = CURRENT_SCOPE.set(replace(self.scope, middleware=())) if self.scope.middleware else None
+        try:
+            call_hooks(listeners, payload)
+        finally:
+            if token is not None:
+                CURRENT_SCOPE.reset(token)
 
     def reject(self, step_index: int, inputs: dict[str, Any], error: Exception) -> None:
         """Log and record that the flow's own data, not a step, failed a check."""
@@ -198,11 +217,18 @@ class Run:
         return result
 
     def tool_schema_hashes(self) -> dict[str, str]:
-        """Return the schema hashes of the registered tools that the flow's steps name; tools do not change while it runs."""
+        """Return the schema hashes of the registered tools that the flow's steps name; tools do not change while it runs.
+
+        A tool whose schema has no JSON form has no hash, and a warning says so.
+        """
         if self._hashes is None:
-            tools = self.setup.tools
-            names = dict.fromkeys(step.name for step in self.plan.steps)
-            self._hashes = {name: tools[name].schema_hash for name in names if name in tools}
+            self._hashes = {}
+            for name in dict.fromkeys(step.name for step in self.plan.steps):
+                tool = self.setup.tools.get(name)
+                try:
+                    self._hashes.update({} if tool is None else {name: tool.schema_hash})
+                except Exception as error:
+                    logger.warning("Tool '%s': its schema has no hash, so drift would not be noticed (%s)", name, error)
         return self._hashes
 
     def conclude(self, success: bool, tool_steps: int | None = None) -> ExecutionResult:

@@ -150,16 +150,18 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
     """
     if not run.reports_collisions:
         run.context.update(outputs)
-        return
-    merge_step_outputs(
-        run.context,
-        outputs,
-        policy=run.flow.on_context_collision,
-        flow_name=run.flow.name,
-        step_index=level.merge_index,
-        step_name=level.merge_name,
-        logger=logger,
-    )
+    else:
+        merge_step_outputs(
+            run.context,
+            outputs,
+            policy=run.flow.on_context_collision,
+            flow_name=run.flow.name,
+            step_index=level.merge_index,
+            step_name=level.merge_name,
+            logger=logger,
+        )
+    if run.checkpointer is not None:
+        run.merged.append(outputs)
 
 
 def is_skipped(run: Run, step: PlannedStep) -> bool:

@@ -13,25 +13,31 @@ from doubleweave.models.snapshots import ExecutionSnapshot, trusted_snapshot
 def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
     """Return what makes a snapshot of a run in which `level` has just been merged, now or at any later time.
 
-    A run only ever appends to its log, so the log need not be copied before somebody asks for it.
+    A run only ever appends to its log and to what it has merged, so neither they nor the context need be copied before
+    somebody asks for it.
     """
-    log, count, context, hashes = run.log, len(run.log), run.context.copy(), run.tool_schema_hashes()
+    log, records, earlier = run.log, len(run.log), run.earlier_log
+    first_context, merged, merges = run.first_context, run.merged, len(run.merged)
     done = level.number + 1
     is_dag = run.plan.is_dag
-    flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, dict(run.initial_input)
+    flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, run.initial_input
+    hashes = run.tool_schema_hashes()
 
     def snapshot() -> ExecutionSnapshot:
+        context = first_context.copy()
+        for outputs in merged[:merges]:
+            context.update(outputs)
         return trusted_snapshot(
             trace_id=trace_id,
             flow_name=flow.name,
             flow_version=flow.version,
-            initial_input=dict(initial_input),
+            initial_input=initial_input.copy(),
             started_at=started_at,
-            context=dict(context),
-            execution_log=log[:count],
+            context=context,
+            execution_log=[*earlier, *log[:records]],
             completed_steps=0 if is_dag else done,
             completed_dag_levels=done if is_dag else 0,
-            tool_schema_hashes=dict(hashes),
+            tool_schema_hashes=hashes.copy(),
         )
 
     return snapshot
@@ -40,10 +46,19 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
 def save_snapshot(run: Run, snapshot: Callable[[], ExecutionSnapshot]) -> Life[None]:
     """Hand a snapshot to the checkpointer; whatever that raises leaves the run."""
     store: Any = run.checkpointer
-    if hasattr(store, "save_deferred"):
+    if _defers(store):
         yield from call_store(run.call_context, store, "save_deferred", run.trace_id, snapshot)
     else:
         yield from call_store(run.call_context, store, "save", snapshot())
+
+
+def _defers(store: Any) -> bool:
+    """Say whether a store's `save_deferred` goes with its `save`: neither a subclass nor the instance has another `save`."""
+    cls = type(store)
+    for owner in cls.__mro__:
+        if "save_deferred" in owner.__dict__:
+            return cls.save is owner.__dict__.get("save") and "save" not in getattr(store, "__dict__", ())
+    return False
 
 
 def forget_snapshot(run: Run) -> Life[None]:
@@ -55,9 +70,10 @@ def call_store(context: Any, store: Any, method: str, *arguments: Any) -> Life[A
     """Call a method of a store and return its result: at once when the store says that it never blocks."""
     function = getattr(store, method)
     name = f"{PRODUCT}-store"
-    if not getattr(store, "inline", False):
-        return (yield Invoke(function, arguments, context, name))
+    # Of the class, for an object that stands for another one passes on attributes, but its own methods may block.
+    if not getattr(type(store), "inline", False):
+        return (yield Invoke(function, arguments, context, name, finish=True))
     result = function(*arguments)
     if hasattr(result, "__await__"):
-        return (yield Invoke(lambda: result, (), context, name))
+        return (yield Invoke(lambda: result, (), context, name, finish=True))
     return result

@@ -20,7 +20,7 @@ class StepRecord(BaseModel):
     ``error_code`` follows from ``error_type`` unless given.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
     step_index: int
     tool_name: str
@@ -54,7 +54,7 @@ class StepRecord(BaseModel):
 class ExecutionResult(BaseModel):
     """What one run did: its records in order, its final context, its times and, when asked for, its cost estimate."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
     trace_schema_version: str = TRACE_SCHEMA_VERSION
     flow_name: str

@@ -21,6 +21,9 @@ class BoundSchema(Protocol):
     def normalise(self, raw: Any) -> Any:
         """Return the validated `raw` as plain data; raise when it does not match."""
 
+    def restore(self, plain: Any) -> Any:
+        """Return normalised data that has been JSON as it was before; raise when it does not match."""
+
     def fingerprint(self) -> str:
         """Return the first 16 hex digits of the schema's SHA-256."""
 
@@ -55,6 +58,9 @@ class ModelSchema:
         # An instance of a subclass passes validation as it is. It is written out as one of the declared class, because
         # what else it has is not part of the schema, and steps are ordered by the keys that the schema declares.
         return self._serialize(self.accept(raw))
+
+    def restore(self, plain: Any) -> Any:
+        return self._serialize(self.source.model_validate(plain, **field_names(self.source)))
 
     def fingerprint(self) -> str:
         return schema_fingerprint(self.source)
@@ -94,6 +100,9 @@ class DocumentSchema:
     def normalise(self, raw: Any) -> Any:
         return self.source.validate(raw, name=self._name)
 
+    def restore(self, plain: Any) -> Any:
+        return self.source.validate(plain, name=self._name)
+
     def fingerprint(self) -> str:
         return self.source.fingerprint
 
@@ -102,6 +111,12 @@ class DocumentSchema:
 
     def field_types(self) -> dict[str, str]:
         return self.source.field_types()
+
+
+def field_names(model: type[BaseModel]) -> dict[str, Any]:
+    """Return how to validate what `model_dump` has written: by the names of the fields, unless the model writes aliases."""
+    aliases = bool(model.model_config.get("serialize_by_alias"))
+    return {"by_alias": aliases, "by_name": not aliases}
 
 
 def bind_schema(source: SchemaSource, name: str) -> BoundSchema:

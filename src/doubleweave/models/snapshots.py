@@ -33,7 +33,8 @@ class Checkpointer(Protocol):
     """Keeps the newest snapshot of each run.
 
     Methods may be plain or coroutine functions; plain ones are called where they may block. A store that never blocks may
-    say so with an attribute `inline = True`, and is then called on the thread that drives the run. A store may also have
+    say so with a class attribute `inline = True`, and is then called on the thread that drives the run; one that gives back
+    the objects themselves, not what JSON made of them, with `keeps_objects = True`. A store may also have
     `has(trace_id) -> bool`, which tells a snapshot that cannot be read from one that is not there.
     """
 

@@ -156,6 +156,17 @@ class ToolBase:
             raise ToolDefinitionError(self.name, detail)
         return outputs
 
+    def restore_output(self, plain: Any) -> dict[str, Any]:
+        """Return an output that has been JSON in between with the types that it had, as far as the schema declares them.
+
+        Raises:
+            pydantic.ValidationError, JsonSchemaMismatchError: It does not match the output schema.
+        """
+        outputs = self._output.restore(plain)
+        if not isinstance(outputs, dict):
+            raise ToolDefinitionError(self.name, f"its output schema describes a {type(outputs).__name__}")
+        return outputs
+
     def input_fields(self) -> dict[str, str]:
         """Return the name of each input field's type."""
         return self._input.field_types()
