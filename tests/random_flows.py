@@ -1,5 +1,7 @@
 """Strategies for flows of any shape, and the tools that they need."""
 
+import asyncio
+import time
 from typing import Any
 
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from doubleweave import AnyFlow, ConditionalEdge, DAGFlow, DAGFlowStep, Flow, FlowStep, RetryPolicy, Tool
 from lanes_under_test import number_tool
 
-NAMES = ["inc", "double", "boom", "odd", "inner"]
+NAMES = ["inc", "double", "boom", "odd", "inner", "slow", "slow_async"]
 FLAKY = [f"flaky{i}" for i in range(7)]
 QUICK = RetryPolicy(max_retries=1, backoff_seconds=0)
 ON_ERROR = ["fail", "fail", "skip", "fallback:inc", "fallback:boom"]
@@ -29,6 +31,14 @@ def tools() -> list[Tool]:
     async def double(v: Any) -> dict[str, int]:
         return {"n": v.n * 2 % 1000}
 
+    def slow(v: Any) -> dict[str, int]:
+        time.sleep(0.0005)
+        return {"n": v.n + 3}
+
+    async def slow_async(v: Any) -> dict[str, int]:
+        await asyncio.sleep(0.0005)
+        return {"n": v.n + 5}
+
     def boom(v: Any) -> dict[str, int]:
         raise ValueError(f"boom {v.n}")
 
@@ -42,6 +52,8 @@ def tools() -> list[Tool]:
         number_tool("double", double),
         number_tool("boom", boom),
         number_tool("odd", odd),
+        number_tool("slow", slow),
+        number_tool("slow_async", slow_async),
         *map(flaky, FLAKY),
     ]
 

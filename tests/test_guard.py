@@ -138,6 +138,10 @@ def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
     return lambda root: (root / path).write_bytes(once(old, new)((root / path).read_bytes()))
 
 
+def link(path: str, target: str) -> Callable[[Path], object]:
+    return lambda root: (root / path).symlink_to(target)
+
+
 def add(path: str, content: bytes) -> Callable[[Path], object]:
     def mutate(root: Path) -> None:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -187,6 +191,13 @@ CHANGES: list[tuple[str, Callable[[Path], object], str]] = [
     ("add an empty stale file", add(f"{LANE}/_sync/old.py", b""), orphan(f"{LANE}/_sync/old.py", "")),
     ("add a stale folder", add(f"{LANE}/_sync/old/a.py", b"\xff"), orphan(f"{LANE}/_sync/old/a.py", r"\xff")),
     ("add a stale text", add(f"{LANE}/_sync/notes.txt", b"note"), orphan(f"{LANE}/_sync/notes.txt", "note")),
+    ("add a link", link(f"{LANE}/_sync/old.py", "/gone.py"), orphan(f"{LANE}/_sync/old.py", "link to /gone.py")),
+    ("add a linked folder", link(f"{LANE}/_sync/old", "../.."), orphan(f"{LANE}/_sync/old", "link to ../..")),
+    (
+        "hide a module among the bytecode",
+        add(f"{LANE}/_sync/__pycache__/a.py", b"x = 1\n"),
+        orphan(f"{LANE}/_sync/__pycache__/a.py", "x = 1"),
+    ),
     ("delete a source", lambda root: (root / SOURCE).unlink(), orphan(TARGET, HEADER)),
     ("rename a source", move(SOURCE, f"{LANE}/_async/a.py"), missing(f"{LANE}/_sync/a.py", FIRST)),
     ("add a source", add(f"{LANE}/_async/new.py", b"# New.\n"), missing(f"{LANE}/_sync/new.py", "# New.")),

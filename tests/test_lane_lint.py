@@ -23,10 +23,12 @@ NAME = ("no rule maps this name of one lane", "a twin `AsyncX`, or a name that f
 ASKS = ("lane code asks which lane it is", "a pair of twins in `_lanes/`")
 FIRST = ("line 1 is not a comment", "a line that the header can replace: `# ...`")
 PYTHON = ("this is not valid Python", "a module that compiles")
+COOKIE = ("a comment declares an encoding", "UTF-8, undeclared")
 ENDINGS = ("a line does not end with LF alone", "LF line endings")
 
 # What the source says after its first line, the line that must be named, the rule, what must be shown as found.
 REFUSED = [
+    ("an encoding", "# vim: set fileencoding=latin-1 :", 2, COOKIE, "# vim: set fileencoding=latin-1 :"),
     ("await and two blanks", "async def f(): return await  g()", 2, SPACE_AWAIT, "await  g()"),
     ("await and a tab", "async def f(): return await\tg()", 2, SPACE_AWAIT, r"await\tg()"),
     ("await and a parenthesis", "async def f(): return await(g())", 2, SPACE_AWAIT, "await(g())"),

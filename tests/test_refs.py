@@ -290,3 +290,13 @@ class TestAllowlist:
             assert resolve_class_ref("collections.abc:Mapping").__name__ == "Mapping"
             with pytest.raises(SchemaRefPolicyError, match="'builtins' is not permitted"):
                 resolve_class_ref("builtins:int")
+
+
+@pytest.mark.parametrize("body", ["{}['a']", "import sys; sys.nope"])
+def test_a_module_whose_body_raises_a_lookup_error_cannot_be_imported(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks_on_import.py").write_text(body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FlowSerializationError, match="Cannot import module 'breaks_on_import' of class ref"):
+        resolve_class_ref("breaks_on_import:X")

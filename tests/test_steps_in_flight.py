@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -139,3 +140,57 @@ def test_row_8_dev_22_a_cancelled_sibling_may_clean_up_in_peace(lane: str) -> No
     with pytest.raises(Left):
         execute(executor, lane)
     assert ends == ["cleaned up"]
+
+
+@lanes
+def test_5_6_a_step_that_waits_its_turn_is_not_started_after_one_that_failed(lane: str) -> None:
+    called: list[str] = []
+    failed = threading.Event()
+
+    def slow(v: Any) -> dict[str, int]:
+        called.append("slow")
+        assert failed.wait(10)
+        return {"n": v.n}
+
+    def fail(v: Any) -> dict[str, int]:
+        called.append("fail")
+        raise ValueError("no")
+
+    def late(v: Any) -> dict[str, int]:
+        called.append("late")
+        return {"n": v.n}
+
+    class Tells:
+        def on_step_end(self, ctx: Any) -> None:
+            if not ctx.step_record.success:
+                failed.set()
+
+    made = [number_tool(each.__name__, each) for each in (slow, fail, late)]
+    flow = dag(node("a", "slow"), node("b", "fail"), node("c", "late"))
+    result = execute(make_executor([flow], made, middleware=[Tells()], max_step_concurrency=2), lane)
+    assert [(record.tool_name, record.success) for record in result.execution_log] == [("slow", True), ("fail", False)]
+    assert sorted(called) == ["fail", "slow"]
+
+
+@lanes
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_backoff_may_be_longer_than_the_system_can_wait_at_once(
+    lane: str, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doubleweave._lanes.performers.LONGEST_WAIT", 0.01)
+    calls: list[int] = []
+
+    def fail_once(v: Any) -> dict[str, int]:
+        calls.append(v.n)
+        if len(calls) == 1:
+            raise OSError("not yet")
+        return {"n": v.n}
+
+    patient = dw.RetryPolicy(max_retries=1, backoff_seconds=0.05)
+    flow = dag(node("a", "fail_once", retry=patient), node("b"))
+    made = [number_tool("fail_once", fail_once), number_tool("inc", inc)]
+    start = time.monotonic()
+    result = execute(make_executor([flow], made, max_step_concurrency=concurrency), lane)
+    assert result.success
+    assert result.execution_log[0].retry_count == 1
+    assert time.monotonic() - start >= 0.05

@@ -441,3 +441,14 @@ def test_t38_a_signature_that_describes_no_tool_is_refused(
 @pytest.mark.parametrize("function", [no_return, no_return_async, returns_dict])
 def test_output_schema_makes_up_for_the_annotation(function: Callable[..., Any]) -> None:
     assert tool(output_schema=Number)(function).output_schema is Number
+
+
+class Nameless:
+    def __call__(self, n: int) -> Number:
+        return Number(n=n)
+
+
+@pytest.mark.parametrize("nameless", [functools.partial(inc), Nameless()])
+def test_what_has_no_name_of_its_own_needs_one(nameless: Any) -> None:
+    with pytest.raises(dw.ToolDefinitionError, match=r"it has no name of its own; pass name="):
+        tool(nameless)

@@ -86,9 +86,18 @@ def _uses(text: str, name: str) -> bool:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Return the files below a folder by relative path, sorted, without bytecode; nothing if there is no folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    """Return the files below a folder by relative path, sorted, without bytecode; nothing if there is no folder.
+
+    A symbolic link is not followed: it counts as a file that says where it leads, which no lane file may.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    files = [path for path in found if not (path.parent.name == "__pycache__" and path.suffix == ".pyc")]
+    return {
+        path.relative_to(folder).as_posix(): f"link to {path.readlink()}".encode()
+        if path.is_symlink()
+        else path.read_bytes()
+        for path in files
+    }
 
 
 def _rule_finding(root: Path, key: str, problem: str, expected: str) -> Finding:

@@ -70,6 +70,10 @@ def sync_name(name: str, names: Mapping[str, str]) -> str:
     return _TWIN.sub("Sync", name)
 
 
+# As in PEP 263: Python would read the source in that encoding, and the generated file, whose header replaces it, not.
+_COOKIE = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*[-\w.]+")
+
+
 def lint(path: str, source: str, names: Mapping[str, str]) -> list[Finding]:
     """Return what breaks a rule of lane sources, in the order of the lines."""
 
@@ -83,6 +87,9 @@ def lint(path: str, source: str, names: Mapping[str, str]) -> list[Finding]:
         return [
             finding(1, "line 1 is not a comment", "a line that the header can replace: `# ...`", line_of(source, 1))
         ]
+    for line in (1, 2):
+        if _COOKIE.match(line_of(source, line)):
+            return [finding(line, "a comment declares an encoding", "UTF-8, undeclared", line_of(source, line))]
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any, overload
 from pydantic import BaseModel
 
 from doubleweave._lanes.tools import Tool
+from doubleweave.errors import ToolDefinitionError
 from doubleweave.models.signatures import input_model_of, output_model_of
 from doubleweave.models.tools import _is_async_callable
 
@@ -60,7 +61,9 @@ def tool(
     """
 
     def decorate(function: Callable[..., Any]) -> FunctionTool:
-        label = name or function.__name__
+        label = name or getattr(function, "__name__", None)
+        if label is None:
+            raise ToolDefinitionError(repr(function), "it has no name of its own; pass name=")
         made = FunctionTool(
             name=label,
             description=(function.__doc__ or "").strip() if description is None else description,

@@ -31,6 +31,9 @@ Outcome = tuple[Any, BaseException | None]
 
 _logger = logging.getLogger(f"{PRODUCT}.executor")
 
+LONGEST_WAIT = 86400.0
+"""Seconds to wait at once: the system takes no numbers of any size. A longer wait is several."""
+
 WAITING_NAME = f"{PRODUCT}-waiting"
 """The name of a worker thread that only waits for another one."""
 
@@ -190,7 +193,9 @@ class SyncPerformer:
             self._streams.append(stream)
             return stream
         if kind is Pause:
-            time.sleep(min(effect.seconds, threading.TIMEOUT_MAX))
+            end = time.monotonic() + effect.seconds
+            while (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, LONGEST_WAIT))
             return None
         raise TypeError(f"no lane knows the effect {effect!r}")
 
@@ -228,7 +233,8 @@ class SyncPerformer:
                 fiber, value, error = heapq.heappop(self._alarms)[2], None, None
             else:
                 try:
-                    fiber, value, error = self._outcomes.get(timeout=timeout)
+                    limit = None if timeout is None else min(timeout, LONGEST_WAIT)
+                    fiber, value, error = self._outcomes.get(timeout=limit)
                 except queue.Empty:
                     continue
             if self._work.pop(fiber, self) is not self:

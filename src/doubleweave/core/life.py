@@ -59,7 +59,7 @@ def _enter(setup: Setup, request: Request) -> Run:
     flow = setup.registry.get_flow(request.flow_name, version=request.version)
     if flow.status != FlowStatus.ACTIVE and not request.force:
         raise FlowStatusError(flow.name, FlowStatus(flow.status).value)
-    if not request.composition_checked:
+    if not request.composition_checked and any(step.flow_name is not None for step in flow.steps):
         validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
     return Run(setup, request, flow, setup.plan_for(flow), life_of_run)
 

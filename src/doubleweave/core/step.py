@@ -64,7 +64,8 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
     try:
         if step.candidates is not None and run.policies.decision_callback is not None:
             yield from choose_tool(draft, context)
-        tool = run.setup.tool(draft.record.tool_name)
+        name = draft.record.tool_name
+        tool = run.setup.tools.get(name) or run.setup.tool(name)
         inputs = draft.take_inputs(context)
         if step.has_contracts:
             _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
@@ -99,7 +100,8 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
         if step.retry is None or tool.is_streaming:
             draft.record.retry_errors.append(text_of(failure))
         return (yield from _after_failure(draft, tool, failure))
-    record = _succeeded(draft, tool, outputs)
+    heeded = run.logs_steps or step.has_contracts
+    record = _succeeded(draft, tool, outputs) if heeded else draft.succeeded(outputs)
     if key is not None and record.success:
         yield from keep(run, key, outputs)
     return record

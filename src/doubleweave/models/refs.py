@@ -90,7 +90,8 @@ def _import(module_path: str, ref: str) -> Any:
         raise FlowSerializationError(f"Cannot import module '{module_path}' of class ref '{ref}': not an absolute name")
     try:
         return importlib.import_module(module_path)
-    except ImportError as error:
+    # A module's body may raise the other two, which nobody who resolves a ref should mistake for errors of their own.
+    except (ImportError, KeyError, AttributeError) as error:
         raise FlowSerializationError(f"Cannot import module '{module_path}' of class ref '{ref}': {error}") from error
 
 
