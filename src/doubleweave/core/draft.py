@@ -8,7 +8,8 @@ from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
 from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import StepRecord, failed_step_record, record_of
+from doubleweave.models.records import RECORD_FIELDS, StepRecord, failed_step_record
+from doubleweave.models.trusted import trusted
 
 
 class Draft:
@@ -25,7 +26,7 @@ class Draft:
         values["retry_errors"] = []
         values["started_at"] = run.now()
         self._perf_start = run.perf_counter()
-        self.record = record_of(values)
+        self.record = trusted(StepRecord, values, RECORD_FIELDS)
 
     def take_inputs(self, context: dict[str, Any]) -> dict[str, Any]:
         """Resolve the step's inputs and keep them.

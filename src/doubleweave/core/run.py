@@ -73,17 +73,19 @@ class Run:
         "first_level",
         "flow",
         "flow_started_at",
+        "guards_tools",
         "hooks",
         "initial_input",
         "life_of_run",
+        "limits_effects",
         "log",
         "logs_steps",
         "merged",
+        "merges_silently",
         "now",
         "perf_counter",
         "plan",
         "policies",
-        "reports_collisions",
         "resumed",
         "scope",
         "setup",
@@ -122,7 +124,10 @@ class Run:
         self.merged: list[dict[str, Any]] = []
         self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
-        self.reports_collisions = heeds_collisions(flow.on_context_collision, logger)
+        # Nobody wants to know what the context is made of, so that a merge is one update of a dict.
+        self.merges_silently = self.checkpointer is None and not heeds_collisions(flow.on_context_collision, logger)
+        self.guards_tools = setup.policies.guardrail_callback is not None
+        self.limits_effects = setup.policies.max_side_effect_level is not None
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)
         self.now = setup.clock.now

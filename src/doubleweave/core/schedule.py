@@ -41,7 +41,9 @@ def one_at_a_time(run: Run) -> Life[bool]:
             record = settle(run, step, record, outputs)
             if not record.success:
                 return False
-        if outputs:
+        if outputs and run.merges_silently:
+            run.context.update(outputs)
+        elif outputs:
             merge(run, level, outputs)
         if run.checkpointer is not None:
             yield from save_snapshot(run, take_snapshot(run, level))
@@ -51,7 +53,8 @@ def one_at_a_time(run: Run) -> Life[bool]:
 def _take_linear(run: Run, step: PlannedStep, record: StepRecord) -> dict[str, Any]:
     """Take a finished step of a linear flow into the log, tell the hooks, and return what it adds to the context."""
     try:
-        outputs = project(step, record)
+        # Most steps have no mapping, and this is the path of every step of a linear flow.
+        outputs = (record.outputs or {}) if step.output_mapping is None else project(step, record)
         # A hook may change the record that it is shown; that does not change what the run goes on with.
         return outputs.copy() if run.hooks.step_end else outputs
     finally:
@@ -148,18 +151,15 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
     Raises:
         ContextKeyCollisionError: A key exists and the flow forbids overwriting.
     """
-    if not run.reports_collisions:
-        run.context.update(outputs)
-    else:
-        merge_step_outputs(
-            run.context,
-            outputs,
-            policy=run.flow.on_context_collision,
-            flow_name=run.flow.name,
-            step_index=level.merge_index,
-            step_name=level.merge_name,
-            logger=logger,
-        )
+    merge_step_outputs(
+        run.context,
+        outputs,
+        policy=run.flow.on_context_collision,
+        flow_name=run.flow.name,
+        step_index=level.merge_index,
+        step_name=level.merge_name,
+        logger=logger,
+    )
     if run.checkpointer is not None:
         run.merged.append(outputs)
 

@@ -73,9 +73,9 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
             run.step_started(step, draft.record.tool_name, inputs, draft.record.started_at)
         if run.logs_steps:
             log_step_start(logger, step.index, draft.record.tool_name, inputs, redaction=run.policies.redaction_policy)
-        if tool.safety.requires_approval or run.policies.max_side_effect_level is not None:
+        if run.limits_effects or tool.safety.requires_approval:
             yield from ask_approval(draft, tool)
-        if run.policies.guardrail_callback is not None:
+        if run.guards_tools:
             yield from ask_guardrail(draft, tool)
     except REFUSALS as error:
         return draft.failed(error)
@@ -94,7 +94,7 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
         elif step.retry is not None:
             outputs = yield from _call_with_retries(draft, tool, step.retry)
         else:
-            outputs = tool._validate_output((yield CallTool(tool, tool.validate_input(inputs), run.call_context)))
+            outputs = tool._validate_output((yield CallTool(tool, tool.accept_input(inputs), run.call_context)))
     except Exception as raised:
         failure = unwrapped(raised)
         if step.retry is None or tool.is_streaming:

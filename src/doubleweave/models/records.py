@@ -79,18 +79,13 @@ class ExecutionResult(BaseModel):
 StepRecord.model_rebuild()
 
 _DEFAULTS = {name: field.get_default() for name, field in StepRecord.model_fields.items()}
-_RECORD_FIELDS = set(_DEFAULTS)
+RECORD_FIELDS = set(_DEFAULTS)
 _RESULT_FIELDS = set(ExecutionResult.model_fields)
 
 
 def record_values(**given: Any) -> dict[str, Any]:
     """Return a value for every field of a record, in the order of the fields: the given ones, else the defaults."""
     return {**_DEFAULTS, "retry_errors": [], **given}
-
-
-def record_of(values: dict[str, Any]) -> StepRecord:
-    """Return the record that has these values as its own `__dict__`; nothing is validated and nothing copied."""
-    return trusted(StepRecord, values, _RECORD_FIELDS)
 
 
 def trusted_result(
@@ -134,7 +129,7 @@ def trusted_step_record(**given: Any) -> StepRecord:
     cheap tool. The caller vouches for the types. The record keeps the given dicts and list themselves, not copies; all its fields
     count as set.
     """
-    record = record_of(record_values(**given))
+    record = trusted(StepRecord, record_values(**given), RECORD_FIELDS)
     if record.error_type is not None and record.error_code is None:
         record.error_code = error_code_for(record.error_type)
     return record

@@ -100,6 +100,8 @@ class ToolBase:
     @input_schema.setter
     def input_schema(self, schema: type[BaseModel] | JsonSchema | Mapping[str, Any]) -> None:
         self._input = bind_schema(_usable_schema(self.name, "input_schema", schema), f"input of tool '{self.name}'")
+        # What `validate_input` does, without a call in between.
+        self.accept_input: Callable[[Any], Any] = self._input.accept
 
     @property
     def output_schema(self) -> Any:
