@@ -173,7 +173,7 @@ def test_a_file_is_replaced_not_rewritten(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_replaced_leaves_nothing_else_behind(tmp_path: Path) -> None:
     store = FileCheckpointer(tmp_path)
     (tmp_path / "t.snapshot.json" / "full").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"t\.snapshot\.json"):
+    with pytest.raises(dw.CheckpointSaveError, match=r"t\.snapshot\.json"):
         store.save(snapshot())
     assert os.listdir(tmp_path) == ["t.snapshot.json"]
 

@@ -226,3 +226,46 @@ def test_numbers_that_json_lacks_survive_in_results(lane: str) -> None:
     tool = Tool(name="t", description="", input_schema=Anything, output_schema=Anything, fn=lambda v: odd)
     result = execute(make_executor([linear(step("t"))], [tool]), lane)
     assert dw.ExecutionResult.model_validate_json(result.model_dump_json()) == result
+
+
+class Leave(BaseException):
+    pass
+
+
+@lanes
+def test_a_stream_ends_with_the_end_of_its_flow_also_when_a_hook_leaves_there(lane: str) -> None:
+    class Leaves:
+        def on_flow_end(self, ctx: Any) -> None:
+            raise Leave
+
+    executor = make_executor([linear(step("inc"))], tools(), middleware=[Leaves()])
+    kinds: list[str] = []
+
+    async def read() -> None:
+        async for event in executor.stream_flow_async("main", {"n": 1}):
+            kinds.append(event.kind)
+
+    def read_blocking() -> None:
+        for event in executor.stream_flow("main", {"n": 1}):
+            kinds.append(event.kind)  # one by one, for the last thing that comes is an error
+
+    with pytest.raises(Leave):
+        read_blocking() if lane == "sync" else asyncio.run(read())
+    assert kinds == ["flow_start", "step_start", "step_end", "flow_end"]
+
+
+@lanes
+def test_a_store_whose_folder_is_lost_says_so_with_the_file(lane: str, tmp_path: Path) -> None:
+    ends: list[tuple[bool, int]] = []
+
+    class Ends:
+        def on_flow_end(self, ctx: Any) -> None:
+            ends.append((ctx.result.success, len(ctx.result.execution_log)))
+
+    store = dw.FileCheckpointer(tmp_path / "runs")
+    (tmp_path / "runs").rmdir()
+    executor = make_executor([linear(step("inc"), step("inc"))], tools(), checkpointer=store, middleware=[Ends()])
+    with pytest.raises(dw.CheckpointSaveError, match=r"snapshot.json cannot be written \(.*No such file") as caught:
+        execute(executor, lane)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert ends == [(False, 1)]

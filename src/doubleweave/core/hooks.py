@@ -34,12 +34,15 @@ def hooks_of(middleware: tuple[Any, ...]) -> Hooks:
 
 
 def call_hooks(listeners: tuple[Hook, ...], payload: Any) -> None:
-    """Call every listener; an `Exception` of one is logged, and the others are still called."""
-    for method, label in listeners:
+    """Call every listener, whatever the others do: an `Exception` is logged, anything else raised once all are called."""
+    for position, (method, label) in enumerate(listeners, start=1):
         try:
             method(payload)
         except Exception:
             _logger.warning("Middleware hook %s failed", label, exc_info=True)
+        except BaseException:
+            call_hooks(listeners[position:], payload)
+            raise
 
 
 def _listeners(chain: tuple[Any, ...], hook: str) -> tuple[Hook, ...]:

@@ -85,8 +85,8 @@ class FileCheckpointer:
 
         Raises:
             ValueError: The trace id cannot be part of a file name.
-            CheckpointSaveError: The snapshot holds a value that JSON cannot give back, or is longer than `max_bytes`.
-            OSError: The file cannot be written; the one before it is still there.
+            CheckpointSaveError: The snapshot holds a value that JSON cannot give back, is longer than `max_bytes`, or its
+                file cannot be written; the one before it is still there.
         """
         path = self._path(snapshot.trace_id)
         try:
@@ -96,7 +96,10 @@ class FileCheckpointer:
             raise CheckpointSaveError(snapshot.trace_id, _fault_of(snapshot)) from error
         if len(text.encode()) > self.max_bytes:
             raise CheckpointSaveError(snapshot.trace_id, f"it is longer than max_bytes={self.max_bytes}")
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise CheckpointSaveError(snapshot.trace_id, f"{path} cannot be written ({error})") from error
 
     def load(self, trace_id: str) -> ExecutionSnapshot | None:
         """Return the snapshot, or None when there is none that can be read.
