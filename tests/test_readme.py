@@ -16,7 +16,7 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-SHARED, BLOCKING, AWAITED, FAILED, WATCHED = blocks("README.md", "python")
+BLOCKING, AWAITED, SHARED, FAILED, WATCHED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
 # Pages with one example: what both lanes share, one lane, the other lane, and what each of them prints.
 PAGES = ["docs/saving.md", "docs/stopping.md"]
