@@ -454,3 +454,24 @@ def test_t17_run_of_an_async_tool_passes_the_async_seam_once(
     for call in BOTH.values():
         call(make(), {"n": 1})
     assert calls == [Number(n=1)] * 2
+
+
+@pytest.mark.parametrize("lane", ["sync", "async"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_time_limit_that_is_no_number_is_no_time_at_all(lane: str, asynchronous: bool) -> None:
+    release = threading.Event()
+
+    def hang(v: Any) -> dict[str, int]:
+        release.wait(10)
+        return {"n": 1}
+
+    async def hang_async(v: Any) -> dict[str, int]:
+        await asyncio.sleep(10)
+        return {"n": 1}
+
+    fn = hang_async if asynchronous else hang
+    case = Case([linear(step("t"))], lambda: [number_tool("t", fn, timeout_seconds=float("nan"))])
+    result = observe(case, lane).result
+    release.set()
+    assert result is not None
+    assert result.execution_log[0].error_type == "ToolTimeoutError"

@@ -21,7 +21,9 @@ def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None
     outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
     job = POOL.submit(function, name, lambda value, error: outcome.put((value, error)))
     try:
-        value, error = outcome.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        # Not a number counts as no time at all, as on an event loop.
+        limit = None if timeout is None else max(0.0, min(timeout, threading.TIMEOUT_MAX))
+        value, error = outcome.get(timeout=limit)
     except queue.Empty:
         raise InvokeExpired from None
     finally:
