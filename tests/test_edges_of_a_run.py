@@ -219,7 +219,7 @@ def test_a_tool_that_fails_when_its_time_is_over_has_timed_out() -> None:
         schemas = {"input_schema": Anything, "output_schema": Anything, "timeout_seconds": 0.02}
         return [
             any_tool("t", never_in_time, timeout_seconds=0.02),
-            dw.StreamingTool(name="s", description="", stream_fn=streams_never_in_time, **schemas),  # type: ignore[arg-type]  # mixed
+            dw.StreamingTool(name="s", description="", stream_fn=streams_never_in_time, **schemas),  # type: ignore[arg-type]  # values of several types
         ]
 
     for name in ("t", "s"):

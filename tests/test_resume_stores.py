@@ -74,7 +74,7 @@ class AsyncMemory(InMemoryCheckpointer):
         await asyncio.sleep(0)
         super().save(snapshot)
 
-    async def load(self, trace_id: str) -> ExecutionSnapshot | None:  # type: ignore[override]  # the same
+    async def load(self, trace_id: str) -> ExecutionSnapshot | None:  # type: ignore[override]  # it awaits this too
         await asyncio.sleep(0)
         return super().load(trace_id)
 
