@@ -101,19 +101,28 @@ class Timer:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
+NOT_BEGUN: Any = object()
+
+
 class InContext:
-    """Await a coroutine in a context of its own, without a task of its own."""
+    """Await a coroutine in a context of its own, without a task of its own.
 
-    __slots__ = ("_context", "_coroutine")
+    Of one that has been begun, `pending` is what it waits for.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+    __slots__ = ("_context", "_coroutine", "_pending")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, pending: Any = NOT_BEGUN
+    ) -> None:
         self._coroutine = coroutine
         self._context = context
+        self._pending = pending
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coroutine = self._context.run, self._coroutine
         try:
-            pending = run(coroutine.send, None)
+            pending = run(coroutine.send, None) if self._pending is NOT_BEGUN else self._pending
             while True:
                 try:
                     sent = yield pending

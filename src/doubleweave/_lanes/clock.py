@@ -2,8 +2,6 @@
 
 import os
 import time
-from datetime import UTC, datetime
-from functools import partial
 
 from doubleweave.core.setup import Clock
 
@@ -16,6 +14,4 @@ def _new_trace_id() -> str:
     return octets.hex()
 
 
-SYSTEM_CLOCK = Clock(
-    now=partial(datetime.now, UTC), perf_counter=time.perf_counter, time=time.time, new_trace_id=_new_trace_id
-)
+SYSTEM_CLOCK = Clock(perf_counter=time.perf_counter, time=time.time, new_trace_id=_new_trace_id)

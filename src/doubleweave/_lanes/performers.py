@@ -22,7 +22,7 @@ from doubleweave._lanes.calls import InContext, Timer, await_in_thread, await_wi
 from doubleweave._lanes.loops import CLOSE_SECONDS, BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
 from doubleweave._lanes.workers import POOL, Job, outcome_of
-from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause
+from doubleweave.core.effects import CALLER, CallTool, Invoke, NextChunk, OpenStream, Pause
 from doubleweave.core.fibers import Fiber
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
@@ -59,8 +59,10 @@ class AsyncPerformer:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            call = InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
+            call = effect.begun or InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
             return await self._heedful(call)
+        if effect is CALLER:
+            return self._call_at_once
         if kind is Invoke:
             return await self._heedful(self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
         if kind is NextChunk:
@@ -72,6 +74,22 @@ class AsyncPerformer:
         if kind is Pause:
             return await asyncio.sleep(effect.seconds)
         raise TypeError(f"no lane knows the effect {effect!r}")
+
+    def _call_at_once(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
+        """Call a tool as far as it gets without waiting for anything."""
+        own = context.copy()
+        coroutine = tool._call_fn_async(argument)
+        try:
+            pending = own.run(coroutine.send, None)
+        except StopIteration as stop:
+            if self._is_cancelled():
+                raise asyncio.CancelledError from None
+            return stop.value
+        except Exception as error:
+            if self._is_cancelled():
+                raise asyncio.CancelledError from error
+            raise
+        return CallTool(tool, argument, context, InContext(coroutine, own, pending))
 
     def start(self, fiber: Fiber, effect: Any) -> None:
         """Begin an effect of a fiber as a task of its own."""
@@ -180,10 +198,9 @@ class SyncPerformer:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            tool = effect.tool
-            if tool.is_async:
-                return self._await(partial(tool._call_fn_async, effect.argument), effect.context.copy())
-            return effect.context.copy().run(tool._call_fn, effect.argument)
+            return self._call(effect.tool, effect.argument, effect.context)
+        if effect is CALLER:
+            return self._call
         if kind is Invoke:
             return self._invoke(effect)
         if kind is NextChunk:
@@ -198,6 +215,11 @@ class SyncPerformer:
                 time.sleep(min(left, LONGEST_WAIT))
             return None
         raise TypeError(f"no lane knows the effect {effect!r}")
+
+    def _call(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
+        if tool.is_async:
+            return self._await(partial(tool._call_fn_async, argument), context.copy())
+        return context.copy().run(tool._call_fn, argument)
 
     def start(self, fiber: Fiber, effect: Any) -> None:
         """Begin an effect of a fiber beside the others; what wants the caller's thread is done at once."""

@@ -24,7 +24,7 @@ def cache_key(draft: Draft, tool: ToolBase) -> StepCacheKey | None:
     if not tool.cacheable or tool.is_streaming:
         return None
     try:
-        validated = tool.validate_input(draft.record.inputs)
+        validated = tool.validate_input(draft.inputs)
     except Exception:
         return None
     try:

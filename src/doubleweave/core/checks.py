@@ -69,7 +69,7 @@ def choose_tool(draft: Draft, context: dict[str, Any]) -> Life[None]:
     if not isinstance(chosen, str) or chosen not in candidates:
         detail = f"it returned {chosen!r}, which is not one of decision_candidates {candidates!r}."
         raise DecisionCallbackError(step.name, step.index, detail)
-    draft.record.tool_name = chosen
+    draft.choose(chosen)
     draft.record.decision = DecisionRecord(
         candidates=candidates,
         chosen=chosen,
@@ -144,7 +144,7 @@ def ask_guardrail(draft: Draft, tool: ToolBase) -> Life[None]:
 def _shown(draft: Draft, duplicate: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """Return what a callback is shown of a step's inputs: redacted where there is a policy, else a copy."""
     policy = draft.run.policies.redaction_policy
-    return duplicate(draft.record.inputs) if policy is None else policy.redact(draft.record.inputs)
+    return duplicate(draft.inputs) if policy is None else policy.redact(draft.inputs)
 
 
 def _denial(draft: Draft, tool: ToolBase, reason: str) -> ApprovalDeniedError:

@@ -1,32 +1,70 @@
-"""The record of a step while the step still runs."""
+"""What becomes the record of a step, while the step still runs and until somebody looks."""
 
+from datetime import datetime
 from typing import Any
 
 from doubleweave.core.mapping import Unresolved
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
-from doubleweave.core.setup import logger
+from doubleweave.core.setup import logger, moment
 from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import RECORD_FIELDS, StepRecord, failed_step_record
-from doubleweave.models.trusted import trusted
+from doubleweave.models.records import StepRecord, failed_step_record, trusted_record
 
 
 class Draft:
-    """A record that is filled while its step runs, and the ways in which it is finished."""
+    """What a step has come to so far, and the ways in which it is finished.
 
-    __slots__ = ("_perf_start", "_values", "record", "run", "step")
+    Few records are ever looked at before the run has ended, and many not at all. So a draft keeps what every step has in
+    slots of its own and builds the record when asked for it. What few steps have, as an error or an approval, is written
+    into the record, which is then there from that moment on.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_perf_end",
+        "_perf_start",
+        "_record",
+        "_started",
+        "inputs",
+        "outputs",
+        "run",
+        "step",
+        "success",
+        "tool_name",
+    )
 
     def __init__(self, run: Run, step: PlannedStep) -> None:
+        # Until the step is finished; what is left of a run after it must not hold on to all of it.
         self.run = run
         self.step = step
-        # The record's own dict: to write there costs a tenth of what an assignment to the model does.
-        self._values = values = step.values.copy()
-        values["inputs"] = {}
-        values["retry_errors"] = []
-        values["started_at"] = run.now()
-        self._perf_start = run.perf_counter()
-        self.record = trusted(StepRecord, values, RECORD_FIELDS)
+        self.tool_name = step.name
+        self.inputs: dict[str, Any] = _NOTHING
+        self.outputs: dict[str, Any] | None = None
+        self.success = True
+        self._record: StepRecord | None = None
+        self._ended: float | None = None
+        self._started = run.time()
+        self._perf_end = self._perf_start = run.perf_counter()
+
+    @property
+    def record(self) -> StepRecord:
+        """The record as it stands; the same object each time."""
+        if self._record is None:
+            record = trusted_record(self.step.values.copy(), retry_errors=[], started_at=moment(self._started))
+            self._write(record)
+            self._record = record
+        return self._record
+
+    @property
+    def started_at(self) -> datetime:
+        """When the step started."""
+        return moment(self._started)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the step counts as done without having run."""
+        return self._record is not None and self._record.skipped
 
     def take_inputs(self, context: dict[str, Any]) -> dict[str, Any]:
         """Resolve the step's inputs and keep them.
@@ -35,60 +73,106 @@ class Draft:
             InputMappingError: The input mapping names what is not in `context`.
         """
         try:
-            self._values["inputs"] = inputs = self.step.resolve(context)
+            self.inputs = inputs = self.step.resolve(context)
         except Unresolved as error:
-            raise InputMappingError(self.record.tool_name, self.step.index, error.key) from error.__cause__
+            raise InputMappingError(self.tool_name, self.step.index, error.key) from error.__cause__
+        if self._record is not None:
+            self._record.inputs = inputs
         return inputs
 
-    def succeeded(self, outputs: dict[str, Any]) -> StepRecord:
-        """Return the record of a step whose outputs go on."""
-        run, values = self.run, self._values
-        values["outputs"] = outputs
-        values["ended_at"] = run.now()
-        values["duration_ms"] = (run.perf_counter() - self._perf_start) * 1000.0
-        return self.record
+    def choose(self, tool_name: str) -> None:
+        """Let another tool than the step's own do its work."""
+        self.tool_name = self.record.tool_name = tool_name
 
-    def skipped(self, error: Exception | None = None) -> StepRecord:
-        """Return the record of a step that counts as done without outputs, with the error that was skipped, if any."""
-        self._values["skipped"] = True
+    def succeeded(self, outputs: dict[str, Any]) -> "Draft":
+        """Finish a step whose outputs go on."""
+        run = self.run
+        self.outputs = outputs
+        self._ended = run.time()
+        self._perf_end = run.perf_counter()
+        if self._record is not None:
+            self._write(self._record)
+        del self.run
+        return self
+
+    def skip(self, error: Exception | None = None) -> "Draft":
+        """Finish a step that counts as done without outputs, with the error that was skipped, if any."""
+        self.record.skipped = True
         if error is not None:
-            self._keep_error(error)
+            _keep_error(self.record, error)
         return self.succeeded({})
 
-    def failed(self, error: Exception) -> StepRecord:
-        """Log the error and return the record of a step that failed with it."""
+    def failed(self, error: Exception) -> "Draft":
+        """Log the error and finish the step as one that failed with it."""
         self.log_failure(error)
-        self._keep_error(error)
-        record = self.succeeded({})
-        record.success = False
-        record.outputs = None
-        return record
+        _keep_error(self.record, error)
+        self.success = self.record.success = False
+        self.succeeded({})
+        self.outputs = self.record.outputs = None
+        return self
 
-    def interrupted(self, error: FlowCancelledError) -> StepRecord:
-        """Return the record of a sub-flow's step whose sub-flow was cancelled."""
+    def interrupted(self, error: FlowCancelledError) -> "Settled":
+        """Finish the step of a sub-flow that was cancelled."""
         step = self.step
         self.log_failure(error)
-        return failed_step_record(
-            step.index, step.name, {}, error, self.run.now(), flow_name=step.flow_name, sub_result=error.result
+        now = moment(self.run.time())
+        record = failed_step_record(
+            step.index, step.name, {}, error, now, flow_name=step.flow_name, sub_result=error.result
         )
+        return Settled(record)
 
     def log_failure(self, error: Exception) -> None:
         """Write the one ERROR line of a failure."""
-        log_step_error(logger, self.step.index, self.record.tool_name, error)
+        log_step_error(logger, self.step.index, self.tool_name, error)
 
-    def log_failure_of(self, record: StepRecord) -> None:
-        """Write the ERROR line of a record that somebody else made."""
-        logger.error(
-            "Step %d ERROR | tool=%s | error=%s: %s",
-            self.step.index,
-            record.tool_name,
-            record.error_type,
-            record.error_message,
-        )
+    def _write(self, record: StepRecord) -> None:
+        values = record.__dict__
+        values["tool_name"] = self.tool_name
+        values["inputs"] = {} if self.inputs is _NOTHING else self.inputs
+        values["outputs"] = self.outputs
+        if self._ended is not None:
+            values["ended_at"] = moment(self._ended)
+            values["duration_ms"] = (self._perf_end - self._perf_start) * 1000.0
 
-    def _keep_error(self, error: Exception) -> None:
-        name = type(error).__name__
-        self._values.update(error_type=name, error_code=error_code_for(name), error_message=text_of(error))
+
+_NOTHING: dict[str, Any] = {}
+
+
+class Settled:
+    """The outcome of a step whose record is there already; to be used like a finished `Draft`."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: StepRecord) -> None:
+        self.record = record
+
+    @property
+    def tool_name(self) -> str:
+        """The tool that did the work."""
+        return self.record.tool_name
+
+    @property
+    def outputs(self) -> dict[str, Any] | None:
+        """What the step goes on with."""
+        return self.record.outputs
+
+    @property
+    def success(self) -> bool:
+        """Whether the step did what it should."""
+        return self.record.success
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the step counts as done without having run."""
+        return self.record.skipped
+
+
+Outcome = Draft | Settled
+
+
+def _keep_error(record: StepRecord, error: Exception) -> None:
+    name = type(error).__name__
+    record.error_type, record.error_code, record.error_message = name, error_code_for(name), text_of(error)
 
 
 def text_of(error: BaseException) -> str:

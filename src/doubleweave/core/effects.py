@@ -15,15 +15,33 @@ Life: TypeAlias = Generator[Any, Any, T]
 """A generator that yields effects and returns a `T`."""
 
 
+class Caller:
+    """Ask for the lane's way to call tools: a function `(tool, validated input, context)`.
+
+    It calls the tool at once, in a copy of the context, and returns what the tool's function returned; or, when the call has
+    to wait for something, the `CallTool` whose outcome this will be. It is for lives beside which no other one runs; for
+    those, `CallTool` itself is such a function, that never calls at once.
+    """
+
+    __slots__ = ()
+
+
+CALLER = Caller()
+
+
 class CallTool:
-    """Call a tool with its validated input; the outcome is what its function returned."""
+    """Call a tool with its validated input; the outcome is what its function returned.
 
-    __slots__ = ("argument", "context", "tool")
+    `begun` is what a lane has of a call that it has begun already.
+    """
 
-    def __init__(self, tool: Any, argument: Any, context: Context) -> None:
+    __slots__ = ("argument", "begun", "context", "tool")
+
+    def __init__(self, tool: Any, argument: Any, context: Context, begun: Any = None) -> None:
         self.tool = tool
         self.argument = argument
         self.context = context
+        self.begun = begun
 
 
 class Invoke:

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from doubleweave.core.composition import validate_composition
-from doubleweave.core.draft import text_of
-from doubleweave.core.effects import Life
+from doubleweave.core.draft import Settled, text_of
+from doubleweave.core.effects import CALLER, Life
 from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
 from doubleweave.core.schedule import one_at_a_time
@@ -14,7 +14,8 @@ from doubleweave.core.setup import Setup, logger
 from doubleweave.core.snapshots import forget_snapshot
 from doubleweave.errors import FlowStatusError, SchemaValidationError
 from doubleweave.models.flows import FlowStatus
-from doubleweave.models.records import ExecutionResult
+from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX, flow_output_step_index
 
 
@@ -31,6 +32,8 @@ def life_of(run: Run) -> Life[ExecutionResult]:
     """Take a run from its start to its result."""
     try:
         run.begin()
+        if run.call_tool is None:
+            run.call_tool = yield CALLER
         success, tool_steps = yield from _course(run)
     except BaseException:
         if not run.ended:
@@ -87,6 +90,9 @@ def _holds(run: Run, schema: type[BaseModel] | None, payload: dict[str, Any], wo
     try:
         schema.model_validate(payload)
     except Exception as error:
-        run.reject(index, dict(payload), SchemaValidationError(run.flow.name, index, text_of(error), context=word))
+        name = run.flow.name
+        mismatch = SchemaValidationError(name, index, text_of(error), context=word)
+        log_step_error(logger, index, name, mismatch)
+        run.log.append(Settled(failed_step_record(index, name, dict(payload), mismatch, run.setup.clock.now())))
         return False
     return True

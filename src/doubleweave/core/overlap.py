@@ -5,7 +5,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from doubleweave.core.effects import JOIN, Fork, Life
+from doubleweave.core.draft import Outcome
+from doubleweave.core.effects import JOIN, CallTool, Fork, Life
 from doubleweave.core.fibers import Fiber
 from doubleweave.core.forecast import Forecast, make_forecast
 from doubleweave.core.plan import PlannedStep
@@ -19,12 +20,11 @@ from doubleweave.core.schedule import (
     project,
     reanchored,
     select_target,
-    skipped_record,
+    skipped_step,
 )
 from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
 from doubleweave.errors import ContextKeyCollisionError, OutputMappingError, PredicateSyntaxError
-from doubleweave.models.records import StepRecord
 from doubleweave.models.snapshots import ExecutionSnapshot
 
 
@@ -35,6 +35,7 @@ def side_by_side(run: Run) -> Life[bool]:
     started and those that run are waited for; after a raised error those that run are abandoned, except the ones before
     it in flat order, whose own error would come first.
     """
+    run.call_tool = CallTool
     board = _Board(run)
     running: dict[int, Fiber] = {}
     try:
@@ -52,11 +53,11 @@ def side_by_side(run: Run) -> Life[bool]:
                 # It has ended without waiting for anything, which the next step must know of before it starts.
             elif not running:
                 return board.verdict()
-            index, record, error = yield JOIN
+            index, outcome, error = yield JOIN
             del running[index]
             if error is None:
-                board.finished(index, record)
-                run.step_ended(record)
+                board.finished(index, outcome)
+                run.step_ended(outcome)
             else:
                 board.raised(index, error)
             for later in [other for other in running if other > board.first_error]:
@@ -78,7 +79,7 @@ class _Board:
         self._plan = run.plan
         self._steps = run.plan.steps
         self._forecast = _forecast_of(run)
-        self._records: list[StepRecord | None] = [None] * len(self._steps)
+        self._outcomes: list[Any] = [None] * len(self._steps)
         self._projected: list[dict[str, Any]] = [{}] * len(self._steps)
         self._errors: dict[int, BaseException] = {}
         self.first_error = len(self._steps)
@@ -110,7 +111,7 @@ class _Board:
         """Take the steps of the levels before `level`, which are in the log already, as done."""
         self._merged_levels = self._checked_levels = level
         self._committed = done = len(self._run.log)
-        self._records[:done] = self._run.log
+        self._outcomes[:done] = self._run.log
         self._ready = [index for index in self._ready if index >= done]
         for number in range(1, level + 1):
             self._release(self._forecast.waiting_for_level.get(number, ()))
@@ -134,15 +135,15 @@ class _Board:
             return self._run.context
         return self._values(reads, step.level)
 
-    def finished(self, index: int, record: StepRecord) -> None:
-        """Take note of a step's record."""
-        self._records[index] = record
+    def finished(self, index: int, outcome: Outcome) -> None:
+        """Take note of what a step has come to."""
+        self._outcomes[index] = outcome
         step = self._steps[index]
-        if not record.success:
+        if not outcome.success:
             self._stop = min(self._stop, index)
         else:
             try:
-                self._projected[index] = project(step, record)
+                self._projected[index] = project(step, outcome)
             except OutputMappingError as error:
                 self.raised(index, error)
                 return
@@ -168,9 +169,9 @@ class _Board:
         index = self._committed
         error = self._errors.get(index)
         if error is not None:
-            record = self._records[index]
-            if record is not None:
-                self._run.log.append(record)
+            outcome = self._outcomes[index]
+            if outcome is not None:
+                self._run.log.append(outcome)
             if isinstance(error, SubFlowCancelled):
                 raise reanchored(self._run, self._steps[index], error) from error.error
             raise error
@@ -201,11 +202,11 @@ class _Board:
             self._settled.add(current)
             for dependent in self._steps[current].dependents.values():
                 self._missing[dependent] -= 1
-                if self._missing[dependent] or self._records[dependent] is not None:
+                if self._missing[dependent] or self._outcomes[dependent] is not None:
                     continue
                 step = self._steps[dependent]
                 if is_skipped(self._run, step):
-                    self._records[dependent] = skipped_record(self._run, step)
+                    self._outcomes[dependent] = skipped_step(self._run, step)
                     settled.append(dependent)
                     self._release(self._forecast.readers.get(dependent, ()))
                 elif not self._unread[dependent]:
@@ -214,7 +215,7 @@ class _Board:
     def _release(self, readers: Any) -> None:
         for index in readers:
             self._unread[index] -= 1
-            if not self._unread[index] and not self._missing[index] and self._records[index] is None:
+            if not self._unread[index] and not self._missing[index] and self._outcomes[index] is None:
                 heappush(self._ready, index)
 
     def _advance(self) -> None:
@@ -245,7 +246,7 @@ class _Board:
         self._settle(index)
 
     def _is_final(self, writers: frozenset[int], levels: int) -> bool:
-        return self._merged_levels >= levels and all(self._records[index] is not None for index in writers)
+        return self._merged_levels >= levels and all(self._outcomes[index] is not None for index in writers)
 
     def _values(self, keys: Any, level: int) -> dict[str, Any]:
         """Return what the levels before `level` have for some keys, merged or not."""
@@ -270,20 +271,20 @@ class _Board:
         index = self._committed
         if self._failed or index >= len(self._steps) or index in self._errors or index in self._undecided:
             return False
-        record = self._records[index]
-        if record is None:
+        outcome = self._outcomes[index]
+        if outcome is None:
             return False
         step = self._steps[index]
         # Nothing of a level was started when all of it is skipped, so it may still have to be entered here.
         if (self._cancelled is not None and index >= self._cancelled[0]) or not self._may_enter(step.level):
             return False
-        if record.success:
-            record = add_outputs(self._run, step, record, self._projected[index], self._level_outputs)
-            if record.success and index in self._branch_errors:
-                record = as_failure(record, self._branch_errors[index])
-        self._run.log.append(record)
+        if outcome.success:
+            outcome = add_outputs(self._run, step, outcome, self._projected[index], self._level_outputs)
+            if outcome.success and index in self._branch_errors:
+                outcome = as_failure(step, outcome, self._branch_errors[index])
+        self._run.log.append(outcome)
         self._committed += 1
-        if not record.success:
+        if not outcome.success:
             self._failed = True
             self._stop = min(self._stop, index)
             return False

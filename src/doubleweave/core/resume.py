@@ -4,6 +4,7 @@ from contextvars import copy_context
 from typing import Any
 
 from doubleweave.core.composition import validate_composition
+from doubleweave.core.draft import Settled
 from doubleweave.core.effects import Life
 from doubleweave.core.life import life_of, life_of_run
 from doubleweave.core.plan import Plan
@@ -43,7 +44,7 @@ def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[Execu
     start = Start(
         level=snapshot.completed_dag_levels if plan.is_dag else snapshot.completed_steps,
         context=dict(snapshot.context),
-        log=list(snapshot.execution_log),
+        log=[Settled(record) for record in snapshot.execution_log],
         trace_id=snapshot.trace_id,
         started_at=snapshot.started_at,
     )
@@ -117,7 +118,7 @@ def _with_types(setup: Setup, plan: Plan, snapshot: ExecutionSnapshot) -> Execut
 def _refuse_misfit(snapshot: ExecutionSnapshot, plan: Plan, start: Start) -> None:
     """Refuse a snapshot whose log is not that of the steps it calls completed, as of a flow edited in place."""
     done = [step for level in plan.levels[: start.level] for step in level.steps]
-    found = [record.step_index for record in start.log]
+    found = [step.record.step_index for step in start.log]
     if not 0 <= start.level <= len(plan.levels) or found != [step.index for step in done]:
         detail = f"its log holds the steps {found}, which are not the first {start.level} steps or levels of the flow"
         raise CheckpointDriftError(snapshot.trace_id, snapshot.flow_name, detail)

@@ -17,8 +17,7 @@ from doubleweave.models.cancellation import CancellationToken
 from doubleweave.models.cost import CostReport, compute_cost_report
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.hooks import FlowEndContext, FlowStartContext, StepEndContext, StepStartContext
-from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import ExecutionResult, StepRecord, failed_step_record, trusted_result
+from doubleweave.models.records import ExecutionResult, Recorded, StepRecord, trusted_result
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class Start:
 
     level: int
     context: dict[str, Any]
-    log: list[StepRecord]
+    log: list[Recorded]
     earlier: list[StepRecord] = field(default_factory=list)
     deactivated: set[int] = field(default_factory=set)
     trace_id: str | None = None
@@ -51,6 +50,7 @@ class Request:
     scope: Scope = field(default_factory=Scope)
     composition_checked: bool = False
     start: Start | None = None
+    call_tool: Callable[..., Any] | None = None
 
 
 class Run:
@@ -60,6 +60,7 @@ class Run:
         "_hashes",
         "_perf_start",
         "call_context",
+        "call_tool",
         "cancel_token",
         "cancellable",
         "checkpointer",
@@ -82,7 +83,6 @@ class Run:
         "logs_steps",
         "merged",
         "merges_silently",
-        "now",
         "perf_counter",
         "plan",
         "policies",
@@ -90,6 +90,7 @@ class Run:
         "scope",
         "setup",
         "step_cache",
+        "time",
         "trace_id",
     )
 
@@ -128,12 +129,13 @@ class Run:
         self.merges_silently = self.checkpointer is None and not heeds_collisions(flow.on_context_collision, logger)
         self.guards_tools = setup.policies.guardrail_callback is not None
         self.limits_effects = setup.policies.max_side_effect_level is not None
+        self.call_tool: Any = request.call_tool
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)
-        self.now = setup.clock.now
+        self.time = setup.clock.time
         self.perf_counter = setup.clock.perf_counter
         self.trace_id = start.trace_id or setup.clock.new_trace_id()
-        self.flow_started_at = start.started_at or self.now()
+        self.flow_started_at = start.started_at or setup.clock.now()
         self._perf_start = self.perf_counter()
         self._hashes: dict[str, str] | None = None
 
@@ -165,11 +167,11 @@ class Run:
             )
             self.call_hooks(self.hooks.step_start, payload)
 
-    def step_ended(self, record: StepRecord) -> None:
+    def step_ended(self, step: Recorded) -> None:
         """Tell the hooks that a step has ended."""
         if self.hooks.step_end:
             payload = StepEndContext.model_construct(
-                trace_id=self.trace_id, flow_name=self.flow.name, step_record=record
+                trace_id=self.trace_id, flow_name=self.flow.name, step_record=step.record
             )
             self.call_hooks(self.hooks.step_end, payload)
 
@@ -187,11 +189,6 @@ class Run:
         finally:
             if token is not None:
                 CURRENT_SCOPE.reset(token)
-
-    def reject(self, step_index: int, inputs: dict[str, Any], error: Exception) -> None:
-        """Log and record that the flow's own data, not a step, failed a check."""
-        log_step_error(logger, step_index, self.flow.name, error)
-        self.log.append(failed_step_record(step_index, self.flow.name, inputs, error, self.now()))
 
     def check_cancelled(self, next_index: int) -> None:
         """End the run when its deadline has passed or its token is set.
@@ -258,7 +255,7 @@ class Run:
             execution_log=self.log.copy(),
             trace_id=self.trace_id,
             started_at=self.flow_started_at,
-            ended_at=self.now(),
+            ended_at=self.setup.clock.now(),
             total_duration_ms=duration_ms,
             cost_report=self._cost_report(duration_ms, tool_steps),
             initial_input=self.initial_input,
@@ -270,7 +267,9 @@ class Run:
         if profile is None:
             return None
         count = (len(self.log) if tool_steps is None else tool_steps) + sum(
-            _tool_records(record.sub_result) - 1 for record in self.log if record.sub_result is not None
+            _tool_records(record.sub_result) - 1
+            for record in (step.record for step in self.log)
+            if record.sub_result is not None
         )
         return compute_cost_report(steps_executed=count, actual_execution_ms=duration_ms, profile=profile)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from doubleweave.core.draft import Outcome, Settled
 from doubleweave.core.effects import Life
 from doubleweave.core.merge import apply_output_mapping, merge_step_outputs
 from doubleweave.core.plan import Level, PlannedStep
@@ -12,7 +13,7 @@ from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
 from doubleweave.errors import FlowCancelledError, FlowExecutionError, PredicateSyntaxError
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import StepRecord, trusted_step_record
+from doubleweave.models.records import trusted_step_record
 
 
 def one_at_a_time(run: Run) -> Life[bool]:
@@ -27,19 +28,17 @@ def one_at_a_time(run: Run) -> Life[bool]:
         outputs: dict[str, Any] = {}
         for step in level.steps:
             if step.depends_on and is_skipped(run, step):
-                run.log.append(skipped_record(run, step))
+                run.log.append(skipped_step(run, step))
                 continue
             try:
-                record = yield from life_of_step(run, step, run.context)
+                outcome = yield from life_of_step(run, step, run.context)
             except SubFlowCancelled as error:
                 raise reanchored(run, step, error) from error.error
             if not is_dag:
-                outputs = _take_linear(run, step, record)
-                if not record.success:
-                    return False
-                continue
-            record = settle(run, step, record, outputs)
-            if not record.success:
+                outputs = _take_linear(run, step, outcome)
+            else:
+                outcome = settle(run, step, outcome, outputs)
+            if not outcome.success:
                 return False
         if outputs and run.merges_silently:
             run.context.update(outputs)
@@ -50,69 +49,70 @@ def one_at_a_time(run: Run) -> Life[bool]:
     return True
 
 
-def _take_linear(run: Run, step: PlannedStep, record: StepRecord) -> dict[str, Any]:
+def _take_linear(run: Run, step: PlannedStep, outcome: Outcome) -> dict[str, Any]:
     """Take a finished step of a linear flow into the log, tell the hooks, and return what it adds to the context."""
     try:
         # Most steps have no mapping, and this is the path of every step of a linear flow.
-        outputs = (record.outputs or {}) if step.output_mapping is None else project(step, record)
+        outputs = (outcome.outputs or {}) if step.output_mapping is None else project(step, outcome)
         # A hook may change the record that it is shown; that does not change what the run goes on with.
         return outputs.copy() if run.hooks.step_end else outputs
     finally:
-        run.log.append(record)
+        run.log.append(outcome)
         if run.hooks.step_end:
-            run.step_ended(record)
+            run.step_ended(outcome)
 
 
-def settle(run: Run, step: PlannedStep, record: StepRecord, outputs: dict[str, Any]) -> StepRecord:
+def settle(run: Run, step: PlannedStep, outcome: Outcome, outputs: dict[str, Any]) -> Outcome:
     """Take a finished DAG step into the log: project its outputs into `outputs`, choose its branch, tell the hooks.
 
-    Returns the record as the log keeps it: a colliding key or a bad predicate turns a success into a failure.
+    Returns the outcome as the log keeps it: a colliding key or a bad predicate turns a success into a failure.
     """
     try:
-        if record.success:
-            projected = project(step, record)
-            record = add_outputs(run, step, record, projected, outputs)
-            if record.success and step.branches:
-                record = _branch(run, step, record, {**run.context, **outputs})
+        if outcome.success:
+            projected = project(step, outcome)
+            outcome = add_outputs(run, step, outcome, projected, outputs)
+            if outcome.success and step.branches:
+                outcome = _branch(run, step, outcome, {**run.context, **outputs})
     finally:
-        run.log.append(record)
-        run.step_ended(record)
-    return record
+        run.log.append(outcome)
+        if run.hooks.step_end:
+            run.step_ended(outcome)
+    return outcome
 
 
-def _branch(run: Run, step: PlannedStep, record: StepRecord, view: dict[str, Any]) -> StepRecord:
+def _branch(run: Run, step: PlannedStep, outcome: Outcome, view: dict[str, Any]) -> Outcome:
     try:
         deactivate_others(run, step, select_target(step, view))
     except PredicateSyntaxError as error:
-        return as_failure(record, error)
-    return record
+        return as_failure(step, outcome, error)
+    return outcome
 
 
-def project(step: PlannedStep, record: StepRecord) -> dict[str, Any]:
-    """Return what a successful step adds to the context; a skipped one adds nothing.
+def project(step: PlannedStep, outcome: Any) -> dict[str, Any]:
+    """Return what a successful step, or the record of one, adds to the context; a skipped one adds nothing.
 
     Raises:
         OutputMappingError: The step's mapping names an output that is not there.
     """
-    outputs = record.outputs or {}
-    if step.output_mapping is None or record.skipped or not record.success:
+    outputs: dict[str, Any] = outcome.outputs or {}
+    if step.output_mapping is None or outcome.skipped or not outcome.success:
         return outputs
-    return apply_output_mapping(outputs, step.output_mapping, tool_name=record.tool_name, step_index=step.index)
+    return apply_output_mapping(outputs, step.output_mapping, tool_name=outcome.tool_name, step_index=step.index)
 
 
 def add_outputs(
-    run: Run, step: PlannedStep, record: StepRecord, projected: dict[str, Any], outputs: dict[str, Any]
-) -> StepRecord:
+    run: Run, step: PlannedStep, outcome: Outcome, projected: dict[str, Any], outputs: dict[str, Any]
+) -> Outcome:
     """Add a step's projected outputs to those of its level; a key that a sibling wrote before fails the step."""
-    taken = [key for key in projected if key in outputs]
-    if taken:
-        detail = (
-            f"step '{step.step_id}' writes the key {taken[0]!r}, which another step of the same level has written. "
-            "Rename one of them with output_mapping."
-        )
-        return as_failure(record, FlowExecutionError(record.tool_name, step.index, detail))
-    outputs.update(projected)
-    return record
+    if outputs.keys().isdisjoint(projected):
+        outputs.update(projected)
+        return outcome
+    taken = next(key for key in projected if key in outputs)
+    detail = (
+        f"step '{step.step_id}' writes the key {taken!r}, which another step of the same level has written. "
+        "Rename one of them with output_mapping."
+    )
+    return as_failure(step, outcome, FlowExecutionError(outcome.tool_name, step.index, detail))
 
 
 def select_target(step: PlannedStep, view: dict[str, Any]) -> str | None:
@@ -133,16 +133,16 @@ def deactivate_others(run: Run, step: PlannedStep, target: str | None) -> None:
         run.deactivated.update(index for step_id, index in step.dependents.items() if step_id != target)
 
 
-def as_failure(record: StepRecord, error: Exception) -> StepRecord:
-    """Log the error and return the record as that of a failure; everything else it says stays."""
-    log_step_error(logger, record.step_index, record.tool_name, error)
-    failure = record.model_copy()
+def as_failure(step: PlannedStep, outcome: Outcome, error: Exception) -> Settled:
+    """Log the error and return the outcome as that of a failure; everything else its record says stays."""
+    log_step_error(logger, step.index, outcome.tool_name, error)
+    failure = outcome.record.model_copy()
     failure.success = False
     failure.outputs = None
     failure.error_type = type(error).__name__
     failure.error_code = getattr(error, "code", None)
     failure.error_message = str(error)
-    return failure
+    return Settled(failure)
 
 
 def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
@@ -174,10 +174,10 @@ def is_skipped(run: Run, step: PlannedStep) -> bool:
     return True
 
 
-def skipped_record(run: Run, step: PlannedStep) -> StepRecord:
-    """Return the record of a step on a branch that was not taken."""
-    now = run.now()
-    return trusted_step_record(
+def skipped_step(run: Run, step: PlannedStep) -> Settled:
+    """Return the outcome of a step on a branch that was not taken."""
+    now = run.setup.clock.now()
+    record = trusted_step_record(
         step_index=step.index,
         tool_name=step.name,
         inputs={},
@@ -188,11 +188,12 @@ def skipped_record(run: Run, step: PlannedStep) -> StepRecord:
         skipped=True,
         flow_name=step.flow_name,
     )
+    return Settled(record)
 
 
 def reanchored(run: Run, step: PlannedStep, error: SubFlowCancelled) -> FlowCancelledError:
     """End a run whose sub-flow was cancelled, and return the error that names this run and its composed step."""
-    run.step_ended(error.record)
-    run.log.append(error.record)
+    run.step_ended(error.step)
+    run.log.append(error.step)
     inner = error.error
     return run.cancelled(step.index, inner.deadline_exceeded, inner.token_cancelled)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from doubleweave.core.plan import Plan, make_plan
@@ -29,14 +29,22 @@ from doubleweave.models.tools import ToolBase
 logger = logging.getLogger(f"{PRODUCT}.executor")
 
 
+def moment(seconds: float) -> datetime:
+    """Return the time, in UTC, that is `seconds` after the epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Where a run takes its times and its trace id from."""
 
-    now: Callable[[], datetime]
     perf_counter: Callable[[], float]
     time: Callable[[], float]
     new_trace_id: Callable[[], str]
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return moment(self.time())
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
             initial_input=initial_input.copy(),
             started_at=started_at,
             context=context,
-            execution_log=[*earlier, *log[:records]],
+            execution_log=[*earlier, *(step.record for step in log[:records])],
             completed_steps=0 if is_dag else done,
             completed_dag_levels=done if is_dag else 0,
             tool_schema_hashes=hashes.copy(),

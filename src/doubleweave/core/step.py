@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from doubleweave.core.caching import cache_key, keep, look_up
 from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
-from doubleweave.core.draft import Draft, text_of
+from doubleweave.core.draft import Draft, Outcome, Settled, text_of
 from doubleweave.core.effects import CallTool, Carried, Invoke, Life, NextChunk, OpenStream, Pause, unwrapped
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Request, Run
@@ -50,7 +50,7 @@ REFUSALS = (
 _WITHOUT_EFFECT = (SideEffectLevel.NONE, SideEffectLevel.READ)
 
 
-def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[StepRecord]:
+def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[Outcome]:
     """Run one step against `context` and return its record; a failure is a record too.
 
     Raises out of the step: a refused or unresolvable class ref of a contract, an exhausted decision budget, the
@@ -64,15 +64,15 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
     try:
         if step.candidates is not None and run.policies.decision_callback is not None:
             yield from choose_tool(draft, context)
-        name = draft.record.tool_name
+        name = draft.tool_name
         tool = run.setup.tools.get(name) or run.setup.tool(name)
         inputs = draft.take_inputs(context)
         if step.has_contracts:
             _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
         if run.hooks.step_start:
-            run.step_started(step, draft.record.tool_name, inputs, draft.record.started_at)
+            run.step_started(step, draft.tool_name, inputs, draft.started_at)
         if run.logs_steps:
-            log_step_start(logger, step.index, draft.record.tool_name, inputs, redaction=run.policies.redaction_policy)
+            log_step_start(logger, step.index, draft.tool_name, inputs, redaction=run.policies.redaction_policy)
         if run.limits_effects or tool.safety.requires_approval:
             yield from ask_approval(draft, tool)
         if run.guards_tools:
@@ -85,26 +85,28 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[S
     if key is not None:
         cached = yield from look_up(run, tool, key)
         if cached is not None:
-            record = _succeeded(draft, tool, cached)
-            record.cached = record.success
-            return record
+            outcome = _succeeded(draft, tool, cached)
+            outcome.record.cached = outcome.success
+            return outcome
     try:
         if tool.is_streaming:
             outputs = yield from _stream(draft, tool)
         elif step.retry is not None:
             outputs = yield from _call_with_retries(draft, tool, step.retry)
         else:
-            outputs = tool._validate_output((yield CallTool(tool, tool.accept_input(inputs), run.call_context)))
+            # What `_call` does, without another generator on the way of every step.
+            raw_output = run.call_tool(tool, tool.accept_input(inputs), run.call_context)
+            outputs = tool._validate_output((yield raw_output) if type(raw_output) is CallTool else raw_output)
     except Exception as raised:
         failure = unwrapped(raised)
         if step.retry is None or tool.is_streaming:
             draft.record.retry_errors.append(text_of(failure))
         return (yield from _after_failure(draft, tool, failure))
     heeded = run.logs_steps or step.has_contracts
-    record = _succeeded(draft, tool, outputs) if heeded else draft.succeeded(outputs)
-    if key is not None and record.success:
+    outcome = _succeeded(draft, tool, outputs) if heeded else draft.succeeded(outputs)
+    if key is not None and outcome.success:
         yield from keep(run, key, outputs)
-    return record
+    return outcome
 
 
 def _check_contract(
@@ -118,6 +120,14 @@ def _check_contract(
         raise SchemaValidationError(tool_name, draft.step.index, text_of(error), context=word) from error
 
 
+def _call(run: Run, tool: ToolBase, argument: Any) -> Life[Any]:
+    try:
+        raw_output = run.call_tool(tool, argument, run.call_context)
+        return (yield raw_output) if type(raw_output) is CallTool else raw_output
+    except StopIteration as error:
+        raise Carried(error) from error
+
+
 def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Life[dict[str, Any]]:
     run = draft.run
     suppressed = run.policies.strict_safety and _unsafe_to_retry(tool)
@@ -129,14 +139,15 @@ def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Lif
     for attempt in count(1):
         draft.record.retry_count = attempt - 1
         try:
-            raw_output = yield CallTool(tool, tool.validate_input(draft.record.inputs), run.call_context)
+            raw_output = yield from _call(run, tool, tool.validate_input(draft.inputs))
             return tool._validate_output(raw_output)
-        except Exception as error:
+        except Exception as raised:
+            error = unwrapped(raised)
             note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
             draft.record.retry_errors.append(text_of(error) + note)
             if attempt >= attempts or not isinstance(error, retryable):
-                if isinstance(error, StopIteration):
-                    raise Carried(error) from error
+                if isinstance(raised, StopIteration):
+                    raise Carried(raised) from raised
                 raise
         delay = policy.compute_delay(attempt)
         if delay > 0:
@@ -151,7 +162,7 @@ def _unsafe_to_retry(tool: ToolBase) -> bool:
 
 def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
     run = draft.run
-    stream = yield OpenStream(tool, draft.record.inputs, run.call_context)
+    stream = yield OpenStream(tool, draft.inputs, run.call_context)
     outputs: dict[str, Any] = {}
     try:
         while (chunk := (yield NextChunk(stream))) is not None:
@@ -162,7 +173,7 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
                     trace_id=run.trace_id,
                     flow_name=run.flow.name,
                     step_index=draft.step.index,
-                    tool_name=draft.record.tool_name,
+                    tool_name=draft.tool_name,
                     chunk=chunk,
                 )
                 run.call_hooks(run.hooks.step_chunk, payload)
@@ -171,13 +182,13 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
         stream.cancel()
 
 
-def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[StepRecord]:
+def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[Outcome]:
     """Apply the step's `on_error` policy to a tool call that failed for good."""
     step = draft.step
     wrapped = wrap_error(error, tool.name, step.index)
     if step.skips_errors:
         draft.log_failure(wrapped)
-        return draft.skipped(wrapped)
+        return draft.skip(wrapped)
     if step.fallback is None:
         return draft.failed(wrapped)
     draft.log_failure(wrapped)
@@ -187,7 +198,7 @@ def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[S
     return (yield from _fall_back(draft, step.fallback))
 
 
-def _fall_back(draft: Draft, name: str) -> Life[StepRecord]:
+def _fall_back(draft: Draft, name: str) -> Life[Outcome]:
     run = draft.run
     try:
         tool = run.setup.tool(name)
@@ -199,17 +210,17 @@ def _fall_back(draft: Draft, name: str) -> Life[StepRecord]:
     if run.scope.dry_run and tool.safety.side_effects not in _WITHOUT_EFFECT:
         return (yield from _dry_run(draft, tool))
     try:
-        raw_output = yield CallTool(tool, tool.validate_input(draft.record.inputs), run.call_context)
+        raw_output = yield from _call(run, tool, tool.validate_input(draft.inputs))
         outputs = tool._validate_output(raw_output)
     except Exception as error:
-        return draft.failed(wrap_error(error, tool.name, draft.step.index))
+        return draft.failed(wrap_error(unwrapped(error), tool.name, draft.step.index))
     return _succeeded(draft, tool, outputs)
 
 
-def _succeeded(draft: Draft, tool: ToolBase, outputs: dict[str, Any]) -> StepRecord:
+def _succeeded(draft: Draft, tool: ToolBase, outputs: dict[str, Any]) -> Outcome:
     run, step = draft.run, draft.step
     if run.logs_steps:
-        log_step_end(logger, step.index, draft.record.tool_name, outputs, redaction=run.policies.redaction_policy)
+        log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
     if step.has_contracts:
         try:
             _check_contract(draft, step.model.resolved_output_contract, outputs, "step_output_contract", tool.name)
@@ -218,14 +229,14 @@ def _succeeded(draft: Draft, tool: ToolBase, outputs: dict[str, Any]) -> StepRec
     return draft.succeeded(outputs)
 
 
-def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
+def _dry_run(draft: Draft, tool: ToolBase) -> Life[Outcome]:
     """Stand in for a tool with effects: its own dry run, or what the run's policy says for tools that have none."""
     run, step = draft.run, draft.step
     if tool.supports_dry_run and tool.dry_run_fn is not None:
         try:
             raw_output = yield Invoke(
                 tool.dry_run_fn,
-                (tool.validate_input(draft.record.inputs),),
+                (tool.validate_input(draft.inputs),),
                 run.call_context,
                 f"{PRODUCT}-tool-{tool.name}",
                 on_caller=False,
@@ -234,10 +245,10 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
         except Exception as error:
             return draft.failed(wrap_error(error, tool.name, step.index))
         if run.logs_steps:
-            log_step_end(logger, step.index, draft.record.tool_name, outputs, redaction=run.policies.redaction_policy)
+            log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
         return draft.succeeded(outputs)
     if run.scope.dry_run_unsupported == "skip":
-        return draft.skipped()
+        return draft.skip()
     detail = (
         f"a dry run would have the side effects '{tool.safety.side_effects.value}', and the tool has no dry_run_fn. "
         "Give it one, or use dry_run_unsupported='skip'."
@@ -245,13 +256,13 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[StepRecord]:
     return draft.failed(FlowExecutionError(tool.name, step.index, detail))
 
 
-def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
+def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[Outcome]:
     run, step = draft.run, draft.step
     try:
         inputs = draft.take_inputs(context)
     except InputMappingError as error:
         return draft.failed(error)
-    run.step_started(step, step.name, inputs, draft.record.started_at)
+    run.step_started(step, step.name, inputs, draft.started_at)
     if run.logs_steps:
         log_step_start(logger, step.index, step.name, inputs, redaction=run.policies.redaction_policy)
     request = Request(
@@ -261,6 +272,7 @@ def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
         cancel_token=run.cancel_token,
         scope=run.scope,
         composition_checked=True,
+        call_tool=run.call_tool,
     )
     try:
         result = yield from run.life_of_run(run.setup, request)
@@ -276,11 +288,11 @@ def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
 
 
 class SubFlowCancelled(Exception):
-    """A sub-flow was cancelled; `record` is what its step leaves in the parent's log."""
+    """A sub-flow was cancelled; `step` is what this leaves in the parent's log."""
 
-    def __init__(self, record: StepRecord, error: FlowCancelledError) -> None:
+    def __init__(self, step: Settled, error: FlowCancelledError) -> None:
         super().__init__(str(error))
-        self.record = record
+        self.step = step
         self.error = error
 
 
@@ -290,7 +302,7 @@ def _sub_flow_failure(result: Any) -> str:
     return f"sub-flow '{result.flow_name}' failed{where}"
 
 
-def _run_capability(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
+def _run_capability(draft: Draft, context: dict[str, Any]) -> Life[Outcome]:
     run, step = draft.run, draft.step
     arguments = (step.index, step.model, dict(context), run.flow.name, run.trace_id)
     name = f"{PRODUCT}-capability-{step.name}"
@@ -303,8 +315,15 @@ def _run_capability(draft: Draft, context: dict[str, Any]) -> Life[StepRecord]:
     if record.success or record.inputs:
         run.step_started(step, record.tool_name, record.inputs, record.started_at)
     if not record.success:
-        draft.log_failure_of(record)
-    return record
+        _log_failure_of(draft.step, record)
+    return Settled(record)
+
+
+def _log_failure_of(step: PlannedStep, record: StepRecord) -> None:
+    """Write the ERROR line of a record that somebody else made."""
+    logger.error(
+        "Step %d ERROR | tool=%s | error=%s: %s", step.index, record.tool_name, record.error_type, record.error_message
+    )
 
 
 def wrap_error(error: BaseException, tool_name: str, step_index: int) -> Exception:

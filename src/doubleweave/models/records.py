@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from doubleweave.errors import error_code_for
 from doubleweave.models.callbacks import ApprovalRecord, DecisionRecord
 from doubleweave.models.cost import CostReport
-from doubleweave.models.trusted import trusted
+from doubleweave.models.trusted import set_values, trusted, values_of
 from doubleweave.models.versions import TRACE_SCHEMA_VERSION
 
 
@@ -52,7 +52,10 @@ class StepRecord(BaseModel):
 
 
 class ExecutionResult(BaseModel):
-    """What one run did: its records in order, its final context, its times and, when asked for, its cost estimate."""
+    """What one run did: its records in order, its final context, its times and, when asked for, its cost estimate.
+
+    The records of a run are built when somebody looks at them first.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
@@ -73,13 +76,68 @@ class ExecutionResult(BaseModel):
     def __repr__(self) -> str:
         # Event loops take the repr of a finished task, result and all, each time they are run; a full one costs 20 us a record.
         outcome = "success" if self.success else "failure"
-        return f"<ExecutionResult of '{self.flow_name}': {outcome}, {len(self.execution_log)} records, trace {self.trace_id}>"
+        records = len(values_of(self)["execution_log"])
+        return f"<ExecutionResult of '{self.flow_name}': {outcome}, {records} records, trace {self.trace_id}>"
+
+    # Whatever reads the instance as a whole reads this, pydantic's own serializer too, also when it stands in another model.
+    @property
+    def __dict__(self) -> dict[str, Any]:
+        values: dict[str, Any] = values_of(self)
+        if type(values.get("execution_log")) is UnseenLog:
+            values["execution_log"] = values["execution_log"].records()
+        return values
+
+    @__dict__.setter
+    def __dict__(self, values: dict[str, Any]) -> None:
+        set_values(self, values)
 
 
+class Recorded(Protocol):
+    """What a record can be built of."""
+
+    @property
+    def record(self) -> StepRecord:
+        """The record; the same one each time."""
+
+
+class UnseenLog:
+    """The records of a run before somebody looks at them."""
+
+    __slots__ = ("_built", "_entries")
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries: list[Recorded] = entries
+        self._built: list[list[StepRecord]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def records(self) -> list[StepRecord]:
+        """Return the records; the same list each time, whichever thread asks first."""
+        if not self._built:
+            self._built.append([entry.record for entry in self._entries])
+        return self._built[0]
+
+
+class _Log:
+    """The attribute `execution_log`, read through the instance's `__dict__`."""
+
+    def __get__(self, result: ExecutionResult | None, owner: type) -> list[StepRecord]:
+        if result is None:
+            # As for every other field.
+            raise AttributeError("execution_log")
+        log: list[StepRecord] = result.__dict__["execution_log"]
+        return log
+
+    def __set__(self, result: ExecutionResult, log: list[StepRecord]) -> None:
+        values_of(result)["execution_log"] = log
+
+
+ExecutionResult.execution_log = _Log()  # type: ignore[assignment]
 StepRecord.model_rebuild()
 
 _DEFAULTS = {name: field.get_default() for name, field in StepRecord.model_fields.items()}
-RECORD_FIELDS = set(_DEFAULTS)
+_RECORD_FIELDS = set(_DEFAULTS)
 _RESULT_FIELDS = set(ExecutionResult.model_fields)
 
 
@@ -94,7 +152,7 @@ def trusted_result(
     flow_version: str,
     success: bool,
     final_output: dict[str, Any] | None,
-    execution_log: list[StepRecord],
+    execution_log: list[Any],
     trace_id: str,
     started_at: datetime,
     ended_at: datetime,
@@ -103,14 +161,17 @@ def trusted_result(
     initial_input: dict[str, Any],
     dry_run: bool,
 ) -> ExecutionResult:
-    """Return the result of a run without validating; the values are kept themselves, not copied."""
+    """Return the result of a run without validating; the values are kept themselves, not copied.
+
+    `execution_log` holds what is `Recorded`.
+    """
     values = {
         "trace_schema_version": TRACE_SCHEMA_VERSION,
         "flow_name": flow_name,
         "flow_version": flow_version,
         "success": success,
         "final_output": final_output,
-        "execution_log": execution_log,
+        "execution_log": UnseenLog(execution_log),
         "trace_id": trace_id,
         "started_at": started_at,
         "ended_at": ended_at,
@@ -122,6 +183,12 @@ def trusted_result(
     return trusted(ExecutionResult, values, _RESULT_FIELDS)
 
 
+def trusted_record(values: dict[str, Any], **given: Any) -> StepRecord:
+    """Return the record that has `values` as its own dict, with the given ones on top."""
+    values.update(given)
+    return trusted(StepRecord, values, _RECORD_FIELDS)
+
+
 def trusted_step_record(**given: Any) -> StepRecord:
     """Return the record that the validating constructor would return, without validating.
 
@@ -129,7 +196,7 @@ def trusted_step_record(**given: Any) -> StepRecord:
     cheap tool. The caller vouches for the types. The record keeps the given dicts and list themselves, not copies; all its fields
     count as set.
     """
-    record = trusted(StepRecord, record_values(**given), RECORD_FIELDS)
+    record = trusted_record(record_values(**given))
     if record.error_type is not None and record.error_code is None:
         record.error_code = error_code_for(record.error_type)
     return record

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 Model = TypeVar("Model", bound=BaseModel)
 
 _new = object.__new__
-_set_values = BaseModel.__dict__["__dict__"].__set__
+values_of = BaseModel.__dict__["__dict__"].__get__
+set_values = BaseModel.__dict__["__dict__"].__set__
 _set_fields_set = BaseModel.__dict__["__pydantic_fields_set__"].__set__
 _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
@@ -23,7 +24,7 @@ def trusted(cls: type[Model], values: dict[str, Any], fields_set: set[str]) -> M
     `fields_set` is kept too. Instances may share it: a copy would be half the memory of a small instance.
     """
     instance = _new(cls)
-    _set_values(instance, values)
+    set_values(instance, values)
     _set_fields_set(instance, fields_set)
     _set_extra(instance, None)
     _set_private(instance, None)
