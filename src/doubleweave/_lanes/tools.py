@@ -72,9 +72,9 @@ class Tool(ToolBase):
 
     async def _call_fn_async(self, validated_input: Any) -> Any:
         """Call the function and return what it returned, leaving the event loop free."""
-        limit = self.timeout_seconds
+        limit, fn = self.timeout_seconds, self.fn
         if limit is None and self.is_async:
-            return await self.fn(validated_input)
+            return await fn(validated_input)
         try:
             if limit is None and self.inline:
                 return self.fn(validated_input)

@@ -21,8 +21,39 @@ def one_at_a_time(run: Run) -> Life[bool]:
 
     Raises what `life_of_step` raises, `FlowCancelledError`, `ContextKeyCollisionError` and `OutputMappingError`.
     """
-    is_dag = run.plan.is_dag
-    for level in run.plan.levels[run.first_level :]:
+    course = _level_by_level if run.plan.is_dag else _step_by_step
+    return (yield from course(run, run.plan.levels[run.first_level :]))
+
+
+def _step_by_step(run: Run, levels: list[Level]) -> Life[bool]:
+    for level in levels:
+        step = level.step
+        if run.cancellable:
+            run.check_cancelled(step.index)
+        try:
+            outcome = yield from life_of_step(run, step, run.context)
+        except SubFlowCancelled as error:
+            raise reanchored(run, step, error) from error.error
+        try:
+            outputs = (outcome.outputs or {}) if step.output_mapping is None else project(step, outcome)
+            if run.hooks.step_end:
+                # A hook may change the record that it is shown; that does not change what the run goes on with.
+                outputs = outputs.copy()
+        finally:
+            run.log.append(outcome)
+            if run.hooks.step_end:
+                run.step_ended(outcome)
+        if not outcome.success:
+            return False
+        if outputs:
+            merge(run, level, outputs)
+        if run.checkpointer is not None:
+            yield from save_snapshot(run, take_snapshot(run, level))
+    return True
+
+
+def _level_by_level(run: Run, levels: list[Level]) -> Life[bool]:
+    for level in levels:
         if run.cancellable:
             run.check_cancelled(level.first)
         outputs: dict[str, Any] = {}
@@ -34,32 +65,13 @@ def one_at_a_time(run: Run) -> Life[bool]:
                 outcome = yield from life_of_step(run, step, run.context)
             except SubFlowCancelled as error:
                 raise reanchored(run, step, error) from error.error
-            if not is_dag:
-                outputs = _take_linear(run, step, outcome)
-            else:
-                outcome = settle(run, step, outcome, outputs)
-            if not outcome.success:
+            if not settle(run, step, outcome, outputs).success:
                 return False
-        if outputs and run.merges_silently:
-            run.context.update(outputs)
-        elif outputs:
+        if outputs:
             merge(run, level, outputs)
         if run.checkpointer is not None:
             yield from save_snapshot(run, take_snapshot(run, level))
     return True
-
-
-def _take_linear(run: Run, step: PlannedStep, outcome: Outcome) -> dict[str, Any]:
-    """Take a finished step of a linear flow into the log, tell the hooks, and return what it adds to the context."""
-    try:
-        # Most steps have no mapping, and this is the path of every step of a linear flow.
-        outputs = (outcome.outputs or {}) if step.output_mapping is None else project(step, outcome)
-        # A hook may change the record that it is shown; that does not change what the run goes on with.
-        return outputs.copy() if run.hooks.step_end else outputs
-    finally:
-        run.log.append(outcome)
-        if run.hooks.step_end:
-            run.step_ended(outcome)
 
 
 def settle(run: Run, step: PlannedStep, outcome: Outcome, outputs: dict[str, Any]) -> Outcome:
@@ -151,6 +163,9 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
     Raises:
         ContextKeyCollisionError: A key exists and the flow forbids overwriting.
     """
+    if run.merges_silently:
+        run.context.update(outputs)
+        return
     merge_step_outputs(
         run.context,
         outputs,

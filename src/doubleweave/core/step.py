@@ -95,7 +95,8 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[O
             outputs = yield from _call_with_retries(draft, tool, step.retry)
         else:
             # What `_call` does, without another generator on the way of every step.
-            raw_output = run.call_tool(tool, tool.accept_input(inputs), run.call_context)
+            accept, call = tool.accept_input, run.call_tool
+            raw_output = call(tool, accept(inputs), run.call_context)
             outputs = tool._validate_output((yield raw_output) if type(raw_output) is CallTool else raw_output)
     except Exception as raised:
         failure = unwrapped(raised)

@@ -18,17 +18,17 @@ class BoundSchema(Protocol):
     def accept(self, raw: Any) -> Any:
         """Return the value that the tool function receives; raise when `raw` does not match."""
 
-    def normalise(self, raw: Any) -> Any:
-        """Return the validated `raw` as plain data; raise when it does not match."""
+    def serialize(self, accepted: Any) -> Any:
+        """Return an accepted value as plain data."""
 
     def restore(self, plain: Any) -> Any:
-        """Return normalised data that has been JSON as it was before; raise when it does not match."""
+        """Return serialized data that has been JSON as it was before; raise when it does not match."""
 
     def fingerprint(self) -> str:
         """Return the first 16 hex digits of the schema's SHA-256."""
 
     def declared_keys(self) -> frozenset[str] | None:
-        """Return every key that normalised data can have, or None when that cannot be known."""
+        """Return every key that serialized data can have, or None when that cannot be known."""
 
     def field_types(self) -> dict[str, str]:
         """Return the name of each declared field's type."""
@@ -37,7 +37,7 @@ class BoundSchema(Protocol):
 class ModelSchema:
     """A pydantic model class as a tool's schema."""
 
-    __slots__ = ("_is_plain", "_serialize", "accept", "source")
+    __slots__ = ("_is_plain", "accept", "serialize", "source")
 
     def __init__(self, model: type[BaseModel]) -> None:
         self.source = model
@@ -52,15 +52,12 @@ class ModelSchema:
             model.__pydantic_validator__.validate_python if complete and plain_validate else model.model_validate
         )
         self._is_plain = complete and plain_dump
-        self._serialize = model.__pydantic_serializer__.to_python if self._is_plain else model.model_dump
-
-    def normalise(self, raw: Any) -> Any:
         # An instance of a subclass passes validation as it is. It is written out as one of the declared class, because
         # what else it has is not part of the schema, and steps are ordered by the keys that the schema declares.
-        return self._serialize(self.accept(raw))
+        self.serialize = model.__pydantic_serializer__.to_python if self._is_plain else model.model_dump
 
     def restore(self, plain: Any) -> Any:
-        return self._serialize(self.source.model_validate(plain, **field_names(self.source)))
+        return self.serialize(self.source.model_validate(plain, **field_names(self.source)))
 
     def fingerprint(self) -> str:
         return schema_fingerprint(self.source)
@@ -97,8 +94,8 @@ class DocumentSchema:
     def accept(self, raw: Any) -> Any:
         return self.source.validate(raw, name=self._name)
 
-    def normalise(self, raw: Any) -> Any:
-        return self.source.validate(raw, name=self._name)
+    def serialize(self, accepted: Any) -> Any:
+        return accepted
 
     def restore(self, plain: Any) -> Any:
         return self.source.validate(plain, name=self._name)

@@ -111,6 +111,8 @@ class ToolBase:
     @output_schema.setter
     def output_schema(self, schema: type[BaseModel] | JsonSchema | Mapping[str, Any]) -> None:
         self._output = bind_schema(_usable_schema(self.name, "output_schema", schema), f"output of tool '{self.name}'")
+        self._accept_output: Callable[[Any], Any] = self._output.accept
+        self._serialize_output: Callable[[Any], Any] = self._output.serialize
 
     @property
     def safety_declared(self) -> bool:
@@ -152,11 +154,12 @@ class ToolBase:
             size = len(json.dumps(raw_output, default=str).encode())
             if size > self.max_output_size:
                 raise ToolOutputSizeError(self.name, size, self.max_output_size)
-        outputs = self._output.normalise(raw_output)
-        if not isinstance(outputs, dict):
-            detail = f"its output schema describes a {type(outputs).__name__}, but a tool's output is an object with named fields"
-            raise ToolDefinitionError(self.name, detail)
-        return outputs
+        accept, serialize = self._accept_output, self._serialize_output
+        outputs: Any = serialize(accept(raw_output))
+        if isinstance(outputs, dict):
+            return outputs
+        detail = f"its output schema describes a {type(outputs).__name__}, but a tool's output is an object with named fields"
+        raise ToolDefinitionError(self.name, detail)
 
     def restore_output(self, plain: Any) -> dict[str, Any]:
         """Return an output that has been JSON in between with the types that it had, as far as the schema declares them.
