@@ -374,7 +374,7 @@ def test_a_tool_with_the_same_schema_sends_none_to_review(kind: type[Executor]) 
 def test_what_is_no_tool_is_not_registered() -> None:
     executor = drifting()
     before = executor.registered_tools
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="register_tool takes a Tool"):
         executor.register_tool("inc")
     assert (executor.registered_tools, states(executor.registry)) == (before, ACTIVE)
 

@@ -147,6 +147,9 @@ class _Executor:
 
         When the replaced tool had another `schema_hash`, every flow version that stores a hash of this tool other than the
         new one is set to `NEEDS_REVIEW`, with a warning.
+
+        Raises:
+            TypeError: It is no tool.
         """
         self._setup.register_tool(tool)
 

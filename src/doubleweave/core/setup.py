@@ -117,6 +117,8 @@ class Setup:
 
     def register_tool(self, tool: ToolBase) -> None:
         """Store a tool by its name and mark the flows whose stored hash of it has become another one."""
+        if not isinstance(tool, ToolBase):
+            raise TypeError(f"register_tool takes a Tool, not {tool!r}; make one with Tool(...) or @tool")
         known = self.tools.get(tool.name)
         # First, for the hash of a tool whose schema has no JSON form raises; nothing has changed then.
         drifted = known is not None and known.schema_hash != tool.schema_hash

@@ -12,6 +12,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from doubleweave.errors import JsonSchemaDefinitionError, JsonSchemaMismatchError
+from doubleweave.models.quick_check import Schemas, quick_check, quick_copy
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCES = ("$ref", "$dynamicRef")
@@ -33,17 +34,18 @@ class JsonSchema:
     start with `#` or leads to no schema.
     """
 
-    __slots__ = ("_document", "_fingerprint", "_validator")
+    __slots__ = ("_document", "_fingerprint", "_matches", "_validator")
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         try:
-            self._document = _checked_copy(document)
+            self._document, in_place = _checked_copy(document)
         except JsonSchemaDefinitionError:
             raise
         except Exception as error:  # the checks run into limits of the stack and of `re` in more than one way
             detail = f"the document cannot be checked ({type(error).__name__}: {_shortened(str(error))}); simplify it"
             raise JsonSchemaDefinitionError("$", detail) from error
         self._validator = Draft202012Validator(self._document, registry=Registry())
+        self._matches = quick_check(self._document, in_place)
         self._fingerprint: str | None = None
 
     @property
@@ -65,6 +67,14 @@ class JsonSchema:
         Raises `JsonSchemaMismatchError` with all mismatches, sorted by path. Anything but plain JSON data (dicts with
         string keys, lists, strings, finite numbers, booleans, `None`) is a mismatch, as is a value that is no dict.
         """
+        if self._matches is not None and type(value) is dict:
+            try:
+                quick: dict[str, Any] = quick_copy(value)
+                if self._matches(quick):
+                    return quick
+            except Exception:
+                # What is wrong, if anything is, will be said below.
+                pass
         if not isinstance(value, dict):
             raise JsonSchemaMismatchError(name, [("$", f"an object (dict) is expected, not {type(value).__name__}")])
         faults: list[tuple[_Path, str]] = []
@@ -113,7 +123,8 @@ def _type_of(schema: Any) -> str:
     return "Any" if named is None else named if isinstance(named, str) else " | ".join(named)
 
 
-def _checked_copy(document: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_copy(document: Mapping[str, Any]) -> tuple[dict[str, Any], Schemas]:
+    """Return a copy of a valid document, and its schemas."""
     if not isinstance(document, Mapping):
         detail = f"a JSON Schema document is a dict, not {type(document).__name__}; pass the parsed document"
         raise JsonSchemaDefinitionError("$", detail)
@@ -122,16 +133,20 @@ def _checked_copy(document: Mapping[str, Any]) -> dict[str, Any]:
     if faults:
         path, message = faults[0]
         raise JsonSchemaDefinitionError(_json_path(path), f"{message}; use plain JSON data")
-    _check_schemas(copy)
+    schemas = _check_schemas(copy)
     types = copy.get("type", "object")
     if "object" not in ([types] if isinstance(types, str) else types):
         detail = f"type {types!r} excludes objects; a tool's data is an object, so let type be or include 'object'"
         raise JsonSchemaDefinitionError("$.type", detail)
-    return copy
+    return copy, schemas
 
 
-def _check_schemas(document: dict[str, Any]) -> None:
-    """Check the document, and whatever a reference leads to: that may be a place where no schema is expected."""
+def _check_schemas(document: dict[str, Any]) -> Schemas:
+    """Check the document, and whatever a reference leads to: that may be a place where no schema is expected.
+
+    Returns each schema object with those that its references lead to.
+    """
+    found: Schemas = []
     root = DRAFT202012.create_resource(document)
     pending: list[tuple[Any, Any]] = [(document, Registry().resolver_with_root(root))]
     seen: set[int] = set()
@@ -143,7 +158,9 @@ def _check_schemas(document: dict[str, Any]) -> None:
             _check_keywords(document, schema)
         for schema, resolver in schemas:
             targets = [_resolved(document, schema, keyword, resolver) for keyword in _REFERENCES if keyword in schema]
+            found.append((schema, [target[0] for target in targets]))
             pending.extend(target for target in targets if id(target[0]) not in seen)
+    return found
 
 
 def _check_against_metaschema(document: dict[str, Any], schema: Any) -> None:

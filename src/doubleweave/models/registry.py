@@ -6,11 +6,19 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from doubleweave.errors import FlowNotFoundError, InvalidFlowVersionError
-from doubleweave.models.flows import AnyFlow, DAGFlow, FlowStatus
+from doubleweave.models.flows import AnyFlow, DAGFlow, Flow, FlowStatus
 from doubleweave.models.storage import InMemoryStore, RegistryStore
 from doubleweave.models.topology import validate_dag_topology
 
 _UNSET: Any = object()
+
+
+def _status(flow_name: str, status: Any) -> FlowStatus:
+    try:
+        return FlowStatus(status)
+    except ValueError:
+        choices = ", ".join(repr(each.value) for each in FlowStatus)
+        raise ValueError(f"Flow '{flow_name}': {status!r} is no status; take one of {choices}") from None
 
 
 def _parse_version(flow_name: str, version: str) -> Version:
@@ -48,10 +56,13 @@ class FlowRegistry:
         """Check and keep a flow. A failed check leaves the registry as it was.
 
         Raises:
+            TypeError: It is no flow.
             InvalidFlowVersionError: The version is not PEP 440.
             DAGDefinitionError: A DAG has no valid topology.
             FlowAlreadyExistsError: Name and version are registered, and `overwrite` is false.
         """
+        if not isinstance(flow, Flow | DAGFlow):
+            raise TypeError(f"register_flow takes a Flow or a DAGFlow, not {flow!r}")
         parsed = _parse_version(flow.name, flow.version)
         if isinstance(flow, DAGFlow):
             validate_dag_topology(flow)
@@ -116,11 +127,12 @@ class FlowRegistry:
 
         Raises:
             FlowNotFoundError: There is no such flow.
+            ValueError: There is no such status.
         """
         flow = self.get_flow(flow_name, version=version)
         update: dict[str, Any] = {}
         if status is not None:
-            update["status"] = status
+            update["status"] = _status(flow_name, status)
         if tool_schema_hashes is not _UNSET:
             update["tool_schema_hashes"] = None if tool_schema_hashes is None else dict(tool_schema_hashes)
         if not update:
