@@ -4,8 +4,8 @@
 from typing import Any, TypeVar
 
 from doubleweave._lanes.performers import AsyncPerformer
-from doubleweave.core.effects import Fork, Life, unwrapped
-from doubleweave.core.fibers import Fiber, Fibers
+from doubleweave.core.effects import SPREAD, Life, unwrapped
+from doubleweave.core.fibers import Fibers
 
 T = TypeVar("T")
 
@@ -20,10 +20,10 @@ async def drive(life: Life[T]) -> T:
 
 
 async def _drive(life: Life[T], performer: AsyncPerformer) -> T:
-    """Drive a life whose effects come one at a time; hand over as soon as it forks."""
+    """Drive a life whose effects come one at a time; hand over when it spreads."""
     try:
         effect = next(life)
-        while type(effect) is not Fork:
+        while effect is not SPREAD:
             try:
                 value = await performer.perform(effect)
             except BaseException as error:
@@ -33,36 +33,14 @@ async def _drive(life: Life[T], performer: AsyncPerformer) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
-    return await _drive_side_by_side(life, effect, performer)
-
-
-async def _drive_side_by_side(life: Life[T], effect: Any, performer: AsyncPerformer) -> T:
-    """Drive a life and those that it forks, until the first one ends."""
-    fibers = Fibers(life)
-    fibers.begin(effect)
-    try:
-        while not fibers.ended:
-            while fibers.abandoned:
-                performer.drop(fibers.abandoned.pop())
-            fiber, value, error = await _next_outcome(fibers, performer)
-            fibers.resume(fiber, value, error)
-    except BaseException as interrupt:
-        fibers.interrupt(interrupt)
-    if fibers.error is not None:
-        raise fibers.error
-    outcome: T = fibers.value
+    outcome: T = await _drive_side_by_side(Fibers(life), performer)
     return outcome
 
 
-async def _next_outcome(fibers: Fibers, performer: AsyncPerformer) -> tuple[Fiber, Any, BaseException | None]:
-    """Perform what the fibers request and return the first outcome; a lone request is performed on the spot."""
-    if len(fibers.requested) == 1 and not performer.busy:
-        fiber, effect = fibers.requested.popleft()
-        try:
-            return fiber, await performer.perform(effect), None
-        except BaseException as raised:
-            return fiber, None, unwrapped(raised)
-    while fibers.requested:
-        performer.start(*fibers.requested.popleft())
-    fiber, value, error = await performer.next()
-    return fiber, value, error if error is None else unwrapped(error)
+async def _drive_side_by_side(fibers: Fibers, performer: AsyncPerformer) -> Any:
+    """Drive a life and those that it forks, until the first one ends."""
+    try:
+        await performer.work(fibers)
+    except BaseException as interrupt:
+        fibers.interrupt(interrupt)
+    return fibers.result()

@@ -1,7 +1,8 @@
 """Performing the effects of a run: the twins that the lanes differ in.
 
-Both have the same methods. `perform` does one effect and gives its outcome. `start` begins one among several and `next` waits
-for whichever ends first. `drop` gives up on what a fiber waits for, `close` on everything.
+Both have the same methods. `perform` does one effect and gives its outcome. `work` performs what lives that run side by side
+request, until the first one ends. `close` gives up on everything that still runs. `call_alone` and `call_beside` are those of
+`Lane`.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from itertools import count
@@ -23,8 +23,8 @@ from doubleweave._lanes.loops import CLOSE_SECONDS, BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
 from doubleweave._lanes.tools import Tool
 from doubleweave._lanes.workers import POOL, Job, outcome_of
-from doubleweave.core.effects import CALLER, CallTool, Invoke, NextChunk, OpenStream, Pause
-from doubleweave.core.fibers import Fiber
+from doubleweave.core.effects import LANE, CallTool, Invoke, NextChunk, OpenStream, Pause, unwrapped
+from doubleweave.core.fibers import Fiber, Fibers
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
 
@@ -45,23 +45,23 @@ def _never_cancelled() -> int:
     return 0
 
 
+def _cancelling_here() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 class AsyncPerformer:
     """Performs effects on the running event loop; whatever may block goes to a worker thread."""
 
     def __init__(self) -> None:
-        self._tasks: dict[Fiber, asyncio.Task[None]] = {}
-        self._dropped: list[asyncio.Task[None]] = []
-        self._outcomes: deque[tuple[Fiber, Any, BaseException | None]] = deque()
         caller = asyncio.current_task()
         self._cancelling = _never_cancelled if caller is None else caller.cancelling
         self._cancellations = self._cancelling()
-        self._arrival: asyncio.Event | None = None
+        self._workers: set[asyncio.Task[None]] = set()
+        self._waiting: dict[Fiber, asyncio.Task[Any]] = {}
+        self._is_hiring = False
+        self._finished: asyncio.Future[None] | None = None
         self._streams: list[AsyncStream] = []
-
-    @property
-    def busy(self) -> bool:
-        """Whether an effect that was started has not been reported by `next`."""
-        return bool(self._tasks)
 
     async def perform(self, effect: Any) -> Any:
         """Perform one effect; raise what it raises."""
@@ -69,8 +69,8 @@ class AsyncPerformer:
         if kind is CallTool:
             call = effect.begun or InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
             return await self._heedful(call)
-        if effect is CALLER:
-            return self._call_at_once
+        if effect is LANE:
+            return self
         if kind is Invoke:
             return await self._heedful(self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
         if kind is NextChunk:
@@ -83,8 +83,8 @@ class AsyncPerformer:
             return await asyncio.sleep(effect.seconds)
         raise TypeError(f"no lane knows the effect {effect!r}")
 
-    def _call_at_once(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
-        """Call a tool as far as it gets without waiting for anything."""
+    def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
+        """Call a tool in the present task, until it waits for something."""
         own = context.copy()
         coroutine = tool._call_fn_async(argument)
         try:
@@ -100,36 +100,81 @@ class AsyncPerformer:
             raise
         return CallTool(tool, argument, context, InContext(coroutine, own, pending))
 
-    def start(self, fiber: Fiber, effect: Any) -> None:
-        """Begin an effect of a fiber as a task of its own."""
-        self._arrival = self._arrival or asyncio.Event()
-        self._tasks[fiber] = asyncio.get_running_loop().create_task(self._report(fiber, effect))
+    call_beside = call_alone
+    """A tool that has begun stays in its task: the run goes on in another one, when the tool waits."""
 
-    async def next(self) -> tuple[Fiber, Any, BaseException | None]:
-        """Wait for the first started effect that ends; return its fiber, value and error."""
-        while not self._outcomes:
-            assert self._arrival is not None
-            self._arrival.clear()
-            await self._arrival.wait()
-        fiber, value, error = self._outcomes.popleft()
-        self._tasks.pop(fiber, None)
-        return fiber, value, error
+    async def work(self, fibers: Fibers) -> None:
+        """Perform what the fibers request until the first life ends.
 
-    def drop(self, fiber: Fiber) -> None:
-        """Cancel what a fiber waits for; `close` waits for it to end."""
-        task = self._tasks.pop(fiber, None)
-        if task is not None:
-            task.cancel()
-            self._dropped.append(task)
+        One task continues the lives and begins their effects. Only when it has to wait is another one made to go on, so
+        there is a task for each effect that waits, and none for those that do not.
+        """
+        alone, beside = self._cancelling, _cancelling_here
+        self._cancelling = lambda: alone() + beside()
+        self._finished = asyncio.get_running_loop().create_future()
+        self._hire(fibers)
+        await self._finished
 
     async def close(self) -> None:
         """Cancel everything that still runs and wait until it has ended."""
-        tasks = [*self._tasks.values(), *self._dropped, *(stream.task for stream in self._streams)]
+        tasks = [*self._workers, *(stream.task for stream in self._streams)]
         for task in tasks:
             if not task.cancelling():
                 task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _hire(self, fibers: Fibers) -> None:
+        self._is_hiring = True
+        self._workers.add(asyncio.get_running_loop().create_task(self._serve(fibers)))
+
+    async def _serve(self, fibers: Fibers) -> None:
+        self._is_hiring = False
+        me: Any = asyncio.current_task()
+        try:
+            while await self._serve_one(fibers, me):
+                pass
+        except BaseException as error:
+            self._finish(error)
+        finally:
+            self._workers.discard(me)
+            if fibers.ended:
+                self._finish(None)
+
+    async def _serve_one(self, fibers: Fibers, me: asyncio.Task[Any]) -> bool:
+        """Perform the next request; return whether there was one and its outcome was wanted."""
+        request = fibers.next_request()
+        while fibers.abandoned:
+            self._drop(fibers.abandoned.pop())
+        if request is None:
+            return False
+        fiber, effect = request
+        if fibers.ready and not self._is_hiring:
+            self._hire(fibers)
+        self._waiting[fiber] = me
+        value, error = None, None
+        try:
+            value = await self.perform(effect)
+        except BaseException as raised:
+            error = unwrapped(raised)
+        if self._waiting.pop(fiber, None) is None:
+            return False
+        fibers.resume(fiber, value, error)
+        return True
+
+    def _drop(self, fiber: Fiber) -> None:
+        """Cancel what a fiber waits for; `close` waits for it to end."""
+        worker = self._waiting.pop(fiber, None)
+        if worker is not None:
+            worker.cancel()
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self._finished is None or self._finished.done():
+            return
+        if error is None:
+            self._finished.set_result(None)
+        else:
+            self._finished.set_exception(error)
 
     async def _heedful(self, call: Awaitable[Any]) -> Any:
         """Await a call of the user's; when the run's task was cancelled meanwhile, so is the run, whatever came of the call."""
@@ -145,16 +190,6 @@ class AsyncPerformer:
 
     def _is_cancelled(self) -> bool:
         return self._cancelling() > self._cancellations
-
-    async def _report(self, fiber: Fiber, effect: Any) -> None:
-        value, error = None, None
-        try:
-            value = await self.perform(effect)
-        except BaseException as raised:
-            error = raised
-        self._outcomes.append((fiber, value, error))
-        assert self._arrival is not None
-        self._arrival.set()
 
     async def _invoke_to_the_end(self, effect: Invoke) -> Any:
         """Perform the call in a task of its own, which a cancellation of the run waits for before it goes on."""
@@ -192,24 +227,19 @@ class SyncPerformer:
     def __init__(self) -> None:
         self._loop: BackgroundLoop | None = None
         self._loop_lock = threading.Lock()
-        self._work: dict[Fiber, Job | Ticket | None] = {}
+        self._started: dict[Fiber, Job | Ticket | None] = {}
         self._outcomes: queue.SimpleQueue[tuple[Fiber, Any, BaseException | None]] = queue.SimpleQueue()
         self._alarms: list[tuple[float, int, Fiber]] = []
         self._counter = count()
         self._streams: list[SyncStream] = []
 
-    @property
-    def busy(self) -> bool:
-        """Whether an effect that was started has not been reported by `next`."""
-        return bool(self._work)
-
     def perform(self, effect: Any) -> Any:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            return self._call(effect.tool, effect.argument, effect.context)
-        if effect is CALLER:
-            return self._call
+            return self.call_alone(effect.tool, effect.argument, effect.context)
+        if effect is LANE:
+            return self
         if kind is Invoke:
             return self._invoke(effect)
         if kind is NextChunk:
@@ -225,40 +255,69 @@ class SyncPerformer:
             return None
         raise TypeError(f"no lane knows the effect {effect!r}")
 
-    def _call(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
+    def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
+        """Call a tool on this thread; what is awaitable is waited for."""
         if tool.is_async:
             return self._await(partial(tool._call_fn_async, argument), context.copy())
         plain = tool.timeout_seconds is None and type(tool)._call_fn is _PLAIN_CALL
         # A plain tool's function is called without `_call_fn` in between, which takes half as long.
         return context.copy().run(tool.fn if plain else tool._call_fn, argument)
 
-    def start(self, fiber: Fiber, effect: Any) -> None:
+    # On the caller's thread it would hold up the others.
+    call_beside = CallTool
+
+    def work(self, fibers: Fibers) -> None:
+        """Perform what the fibers request until the first life ends; a lone request is performed on the spot."""
+        while True:
+            requests = list(iter(fibers.next_request, None))
+            while fibers.abandoned:
+                self._drop(fibers.abandoned.pop())
+            if fibers.ended:
+                return
+            wanted = [(fiber, effect) for fiber, effect in requests if not fiber.closed]
+            if len(wanted) == 1 and not self._started:
+                fiber, effect = wanted[0]
+                fibers.resume(fiber, *outcome_of(partial(self.perform, effect)))
+                continue
+            for fiber, effect in wanted:
+                self._start(fiber, effect)
+            fiber, value, error = self._next()
+            fibers.resume(fiber, value, error if error is None else unwrapped(error))
+
+    def close(self) -> None:
+        """Give up on everything that still runs, and close the background loop."""
+        for fiber in list(self._started):
+            self._drop(fiber)
+        if self._loop is not None:
+            self._loop.close()
+
+    def _start(self, fiber: Fiber, effect: Any) -> None:
         """Begin an effect of a fiber beside the others; what wants the caller's thread is done at once."""
         kind = type(effect)
         done = partial(self._deliver, fiber)
-        self._work[fiber] = None
+        self._started[fiber] = None
         if kind is CallTool and effect.tool.is_async:
             make = partial(effect.tool._call_fn_async, effect.argument)
-            self._work[fiber] = self._background().submit(make, effect.context.copy(), done)
+            self._started[fiber] = self._background().submit(make, effect.context.copy(), done)
         elif kind is CallTool:
             call = partial(effect.context.copy().run, effect.tool._call_fn, effect.argument)
             # With a time limit the tool gets a thread of its name for itself, and this one only waits for it.
             name = effect.tool.thread_name if effect.tool.timeout_seconds is None else WAITING_NAME
-            self._work[fiber] = POOL.submit(call, name, done)
+            self._started[fiber] = POOL.submit(call, name, done)
         elif kind is NextChunk:
             effect.stream.expect(done)
         elif kind is Pause:
             heapq.heappush(self._alarms, (time.monotonic() + effect.seconds, next(self._counter), fiber))
         elif kind is Invoke and _is_async_callable(effect.function):
-            self._work[fiber] = self._background().submit(partial(_await_call, effect), effect.context.copy(), done)
+            self._started[fiber] = self._background().submit(partial(_await_call, effect), effect.context.copy(), done)
         elif kind is Invoke and effect.timeout is not None:
-            self._work[fiber] = POOL.submit(partial(self._invoke, effect), WAITING_NAME, done)
+            self._started[fiber] = POOL.submit(partial(self._invoke, effect), WAITING_NAME, done)
         elif kind is Invoke and not effect.on_caller:
-            self._work[fiber] = POOL.submit(partial(self._invoke, effect), effect.thread_name, done)
+            self._started[fiber] = POOL.submit(partial(self._invoke, effect), effect.thread_name, done)
         else:
             done(*outcome_of(partial(self.perform, effect)))
 
-    def next(self) -> tuple[Fiber, Any, BaseException | None]:
+    def _next(self) -> tuple[Fiber, Any, BaseException | None]:
         """Wait for the first started effect that ends; return its fiber, value and error."""
         while True:
             timeout = self._alarms[0][0] - time.monotonic() if self._alarms else None
@@ -270,23 +329,16 @@ class SyncPerformer:
                     fiber, value, error = self._outcomes.get(timeout=limit)
                 except queue.Empty:
                     continue
-            if self._work.pop(fiber, self) is not self:
+            if self._started.pop(fiber, self) is not self:
                 return fiber, value, error
 
-    def drop(self, fiber: Fiber) -> None:
+    def _drop(self, fiber: Fiber) -> None:
         """Give up on what a fiber waits for: a coroutine is cancelled, a thread is left alone and its outcome dropped."""
-        work = self._work.pop(fiber, None)
+        work = self._started.pop(fiber, None)
         if isinstance(work, Job):
             work.abandon()
         elif isinstance(work, Ticket):
             work.cancel()
-
-    def close(self) -> None:
-        """Give up on everything that still runs, and close the background loop."""
-        for fiber in list(self._work):
-            self.drop(fiber)
-        if self._loop is not None:
-            self._loop.close()
 
     def _deliver(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
         self._outcomes.put((fiber, value, error))

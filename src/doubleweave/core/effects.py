@@ -7,7 +7,7 @@ and a lane only performs effects.
 
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -15,18 +15,28 @@ Life: TypeAlias = Generator[Any, Any, T]
 """A generator that yields effects and returns a `T`."""
 
 
-class Caller:
-    """Ask for the lane's way to call tools: a function `(tool, validated input, context)`.
-
-    It calls the tool at once, in a copy of the context, and returns what the tool's function returned; or, when the call has
-    to wait for something, the `CallTool` whose outcome this will be. It is for lives beside which no other one runs; for
-    those, `CallTool` itself is such a function, that never calls at once.
-    """
+class AskLane:
+    """Ask for the lane that drives the run; the outcome is a `Lane`, at once."""
 
     __slots__ = ()
 
 
-CALLER = Caller()
+LANE = AskLane()
+
+
+class Lane(Protocol):
+    """How a lane calls tools.
+
+    Both methods call the tool, as far as that goes without waiting, in a copy of the context, and return what the tool's
+    function returned; or, when the call has to wait for something, the `CallTool` that the run is to yield as its next
+    effect, and whose outcome this will be.
+    """
+
+    def call_alone(self, tool: Any, argument: Any, context: Context) -> Any:
+        """Call a tool for a run beside whose present step no other one runs."""
+
+    def call_beside(self, tool: Any, argument: Any, context: Context) -> Any:
+        """Call a tool while others may be running."""
 
 
 class CallTool:
@@ -110,14 +120,24 @@ class NextChunk:
         self.stream = stream
 
 
+class Spread:
+    """Say that from here on lives will run side by side; goes on at once, but where tools may be called beside each other."""
+
+    __slots__ = ()
+
+
+SPREAD = Spread()
+
+
 class Fork:
-    """Start another life beside the present one; the outcome is its `Fiber`, at once."""
+    """Let a life that has begun, and yielded `effect`, go on beside the present one; the outcome is its `Fiber`, at once."""
 
-    __slots__ = ("life", "tag")
+    __slots__ = ("effect", "life", "tag")
 
-    def __init__(self, life: Life[Any], tag: int) -> None:
+    def __init__(self, life: Life[Any], tag: int, effect: Any) -> None:
         self.life = life
         self.tag = tag
+        self.effect = effect
 
 
 class Join:

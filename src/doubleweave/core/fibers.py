@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from doubleweave.core.effects import Fork, Join, Life
+from doubleweave.core.effects import JOIN, SPREAD, Fork, Life
 
 
 class Fiber:
@@ -29,46 +29,54 @@ class Fiber:
 
 
 class Fibers:
-    """The lives of one run.
+    """The lives of one run, from the moment at which the first one spreads.
 
-    The lane performs what it finds in `requested`, reports each outcome through `resume`, and gives up on every fiber in
+    The lane performs what `next_request` gives, reports each outcome through `resume`, and gives up on every fiber in
     `abandoned`. Lives are continued in the order in which they became able to, so that a run takes the same course each time.
     """
 
     def __init__(self, life: Life[Any]) -> None:
-        self.root = Fiber(self, life, None, 0)
-        self.requested: deque[tuple[Fiber, Any]] = deque()
         self.abandoned: list[Fiber] = []
         self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._ready: deque[tuple[Fiber, Any, BaseException | None]] = deque()
+        self._root = Fiber(self, life, None, 0)
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._ready: deque[tuple[Fiber, Any, BaseException | None]] = deque([(self._root, None, None)])
 
-    def begin(self, effect: Any) -> None:
-        """Take over a root life that has just yielded `effect`."""
-        self._take(self.root, effect)
-        self._run()
+    @property
+    def ready(self) -> bool:
+        """Whether a life can go on."""
+        return bool(self._ready)
+
+    def next_request(self) -> tuple[Fiber, Any] | None:
+        """Continue lives until one wants something of the lane; None when all of them wait, or the first one has ended."""
+        request = None
+        while request is None and self._ready and not self.ended:
+            request = self._continue(*self._ready.popleft())
+        return request
 
     def resume(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
-        """Tell a fiber the outcome of its effect and run everything that can run."""
+        """Tell a fiber the outcome of its effect."""
         self._ready.append((fiber, value, error))
-        self._run()
 
     def interrupt(self, error: BaseException) -> None:
-        """Throw `error` into the root life, which ends every other one."""
+        """Throw `error` into the root life, which ends every other one; raise it when the root has ended before."""
+        if self.ended:
+            raise error
         self._ready.clear()
-        self.requested.clear()
-        self._continue(self.root, None, error)
+        self._continue(self._root, None, error)
         if not self.ended:
             raise RuntimeError("a run went on after it was interrupted")
 
-    def _run(self) -> None:
-        while self._ready and not self.ended:
-            self._continue(*self._ready.popleft())
+    def result(self) -> Any:
+        """Return what the root life has returned, or raise what it has raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
 
-    def _continue(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
+    def _continue(self, fiber: Fiber, value: Any, error: BaseException | None) -> tuple[Fiber, Any] | None:
         if fiber.closed:
-            return
+            return None
         try:
             effect = fiber.life.send(value) if error is None else fiber.life.throw(error)
         except StopIteration as stop:
@@ -76,25 +84,30 @@ class Fibers:
         except BaseException as raised:
             self._end(fiber, None, raised)
         else:
-            self._take(fiber, effect)
+            return self._take(fiber, effect)
+        return None
 
-    def _take(self, fiber: Fiber, effect: Any) -> None:
+    def _take(self, fiber: Fiber, effect: Any) -> tuple[Fiber, Any] | None:
         if type(effect) is Fork:
             child = Fiber(self, effect.life, fiber, effect.tag)
-            self._ready.append((child, None, None))
             self._ready.append((fiber, child, None))
-        elif type(effect) is not Join:
-            self.requested.append((fiber, effect))
-        elif fiber.children:
+            return self._take(child, effect.effect)
+        if effect is SPREAD:
+            self._ready.append((fiber, None, None))
+            return None
+        if effect is not JOIN:
+            return fiber, effect
+        if fiber.children:
             self._ready.append((fiber, fiber.children.popleft(), None))
         else:
             fiber.joining = True
+        return None
 
     def _end(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
         fiber.closed = True
         parent = fiber.parent
         if parent is None:
-            self.ended, self.value, self.error = True, value, error
+            self.ended, self._value, self._error = True, value, error
             return
         parent.children.append((fiber.tag, value, error))
         if parent.joining:

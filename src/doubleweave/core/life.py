@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from doubleweave.core.composition import validate_composition
 from doubleweave.core.draft import Settled, text_of
-from doubleweave.core.effects import CALLER, Life
+from doubleweave.core.effects import LANE, Life
 from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
 from doubleweave.core.schedule import one_at_a_time
@@ -32,8 +32,9 @@ def life_of(run: Run) -> Life[ExecutionResult]:
     """Take a run from its start to its result."""
     try:
         run.begin()
-        if run.call_tool is None:
-            run.call_tool = yield CALLER
+        if run.lane is None:
+            run.lane = yield LANE
+            run.call_tool = run.lane.call_alone
         success, tool_steps = yield from _course(run)
     except BaseException:
         if not run.ended:

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from doubleweave.core.draft import Outcome
-from doubleweave.core.effects import JOIN, CallTool, Fork, Life
+from doubleweave.core.effects import JOIN, SPREAD, Fork, Life
 from doubleweave.core.fibers import Fiber
 from doubleweave.core.forecast import Forecast, make_forecast
 from doubleweave.core.plan import PlannedStep
@@ -35,7 +35,9 @@ def side_by_side(run: Run) -> Life[bool]:
     started and those that run are waited for; after a raised error those that run are abandoned, except the ones before
     it in flat order, whose own error would come first.
     """
-    run.call_tool = CallTool
+    yield SPREAD
+    assert run.lane is not None
+    run.call_tool = run.lane.call_beside
     board = _Board(run)
     running: dict[int, Fiber] = {}
     try:
@@ -46,15 +48,22 @@ def side_by_side(run: Run) -> Life[bool]:
                 raise board.collision
             step = board.next_step() if len(running) < run.policies.max_step_concurrency else None
             if step is not None:
-                fiber = yield Fork(life_of_step(run, step, board.view_for(step)), step.index)
-                running[step.index] = fiber
-                if not fiber.closed:
+                index = step.index
+                life = life_of_step(run, step, board.view_for(step))
+                try:
+                    effect = next(life)
+                except StopIteration as stop:
+                    outcome, error = stop.value, None
+                except BaseException as raised:
+                    outcome, error = None, raised
+                else:
+                    running[index] = yield Fork(life, index, effect)
                     continue
-                # It has ended without waiting for anything, which the next step must know of before it starts.
-            elif not running:
+            elif running:
+                index, outcome, error = yield JOIN
+                del running[index]
+            else:
                 return board.verdict()
-            index, outcome, error = yield JOIN
-            del running[index]
             if error is None:
                 board.finished(index, outcome)
                 run.step_ended(outcome)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from doubleweave.core.effects import Lane
 from doubleweave.core.hooks import Hook, call_hooks, hooks_of
 from doubleweave.core.merge import heeds_collisions
 from doubleweave.core.plan import Plan, PlannedStep
@@ -50,6 +51,7 @@ class Request:
     scope: Scope = field(default_factory=Scope)
     composition_checked: bool = False
     start: Start | None = None
+    lane: Lane | None = None
     call_tool: Callable[..., Any] | None = None
 
 
@@ -77,6 +79,7 @@ class Run:
         "guards_tools",
         "hooks",
         "initial_input",
+        "lane",
         "life_of_run",
         "limits_effects",
         "log",
@@ -129,6 +132,7 @@ class Run:
         self.merges_silently = self.checkpointer is None and not heeds_collisions(flow.on_context_collision, logger)
         self.guards_tools = setup.policies.guardrail_callback is not None
         self.limits_effects = setup.policies.max_side_effect_level is not None
+        self.lane = request.lane
         self.call_tool: Any = request.call_tool
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)

@@ -273,6 +273,7 @@ def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[Outcome]:
         cancel_token=run.cancel_token,
         scope=run.scope,
         composition_checked=True,
+        lane=run.lane,
         call_tool=run.call_tool,
     )
     try:
