@@ -45,11 +45,6 @@ def _never_cancelled() -> int:
     return 0
 
 
-def _cancelling_here() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
-
-
 class AsyncPerformer:
     """Performs effects on the running event loop; whatever may block goes to a worker thread."""
 
@@ -85,17 +80,16 @@ class AsyncPerformer:
 
     def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
         """Call a tool in the present task, until it waits for something."""
-        own = context.copy()
+        own, cancelling = context.copy(), self._cancelling
         coroutine = tool._call_fn_async(argument)
         try:
             pending = own.run(coroutine.send, None)
         except StopIteration as stop:
-            cancelling = self._cancelling
             if cancelling() > self._cancellations:
                 raise asyncio.CancelledError from None
             return stop.value
         except Exception as error:
-            if self._is_cancelled():
+            if cancelling() > self._cancellations:
                 raise asyncio.CancelledError from error
             raise
         return CallTool(tool, argument, context, InContext(coroutine, own, pending))
@@ -109,8 +103,7 @@ class AsyncPerformer:
         One task continues the lives and begins their effects. Only when it has to wait is another one made to go on, so
         there is a task for each effect that waits, and none for those that do not.
         """
-        alone, beside = self._cancelling, _cancelling_here
-        self._cancelling = lambda: alone() + beside()
+        self._cancellations = 0
         self._finished = asyncio.get_running_loop().create_future()
         self._hire(fibers)
         await self._finished
@@ -132,8 +125,11 @@ class AsyncPerformer:
         self._is_hiring = False
         me: Any = asyncio.current_task()
         try:
-            while await self._serve_one(fibers, me):
-                pass
+            while True:
+                # Of the task that calls tools now.
+                self._cancelling = me.cancelling
+                if not await self._serve_one(fibers, me):
+                    break
         except BaseException as error:
             self._finish(error)
         finally:
@@ -177,19 +173,17 @@ class AsyncPerformer:
             self._finished.set_exception(error)
 
     async def _heedful(self, call: Awaitable[Any]) -> Any:
-        """Await a call of the user's; when the run's task was cancelled meanwhile, so is the run, whatever came of the call."""
+        """Await a call of the user's; when its task was cancelled meanwhile, so is the run, whatever came of the call."""
+        cancelling = self._cancelling
         try:
             value = await call
         except Exception as error:
-            if self._is_cancelled():
+            if cancelling() > self._cancellations:
                 raise asyncio.CancelledError from error
             raise
-        if self._is_cancelled():
+        if cancelling() > self._cancellations:
             raise asyncio.CancelledError
         return value
-
-    def _is_cancelled(self) -> bool:
-        return self._cancelling() > self._cancellations
 
     async def _invoke_to_the_end(self, effect: Invoke) -> Any:
         """Perform the call in a task of its own, which a cancellation of the run waits for before it goes on."""

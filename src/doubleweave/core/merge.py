@@ -20,10 +20,14 @@ def apply_output_mapping(
     """
     if output_mapping is None:
         return outputs
+    projected = {}
     try:
-        return {key: outputs[source] for key, source in output_mapping.items()}
+        # A loop, because a comprehension is one more call on Python 3.11.
+        for key, source in output_mapping.items():
+            projected[key] = outputs[source]
     except KeyError as error:
         raise OutputMappingError(tool_name, step_index, error.args[0], sorted(outputs, key=str)) from None
+    return projected
 
 
 def merge_step_outputs(

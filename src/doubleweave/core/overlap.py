@@ -69,8 +69,9 @@ def side_by_side(run: Run) -> Life[bool]:
                 run.step_ended(outcome)
             else:
                 board.raised(index, error)
-            for later in [other for other in running if other > board.first_error]:
-                running.pop(later).close()
+            if board.first_error < len(run.plan.steps):
+                for later in [other for other in running if other > board.first_error]:
+                    running.pop(later).close()
     finally:
         for fiber in running.values():
             fiber.close()
@@ -88,14 +89,16 @@ class _Board:
         self._plan = run.plan
         self._steps = run.plan.steps
         self._forecast = _forecast_of(run)
-        self._outcomes: list[Any] = [None] * len(self._steps)
+        # One more than steps, so that it ends with one that is not there.
+        self._outcomes: list[Any] = [None] * (len(self._steps) + 1)
         self._projected: list[dict[str, Any]] = [{}] * len(self._steps)
         self._errors: dict[int, BaseException] = {}
         self.first_error = len(self._steps)
         self._branch_errors: dict[int, PredicateSyntaxError] = {}
         self._settled: set[int] = set()
         self._undecided: set[int] = set()
-        self._missing = [len(step.depends_on) for step in self._steps]
+        # How many dependencies each group of steps still waits for.
+        self._missing = [len(group[0].depends_on) for group in self._plan.groups]
         self._unread = [len(look.writers) + (look.levels > 0) for look in self._forecast.outlooks]
         self._ready: list[int] = []
         self._arrived: list[dict[str, Any]] = [{} for _ in self._plan.levels]
@@ -110,9 +113,9 @@ class _Board:
         # Steps from this flat index on are not started any more.
         self._stop = len(self._steps)
         self.snapshots: deque[Callable[[], ExecutionSnapshot]] = deque()
-        for index, missing in enumerate(self._missing):
-            if not missing and not self._unread[index]:
-                heappush(self._ready, index)
+        for step in self._steps:
+            if not step.depends_on and not self._unread[step.index]:
+                heappush(self._ready, step.index)
         if run.first_level:
             self._take_over(run.first_level)
 
@@ -209,34 +212,43 @@ class _Board:
         while settled:
             current = settled.pop()
             self._settled.add(current)
-            for dependent in self._steps[current].dependents.values():
-                self._missing[dependent] -= 1
-                if self._missing[dependent] or self._outcomes[dependent] is not None:
-                    continue
-                step = self._steps[dependent]
-                if is_skipped(self._run, step):
-                    self._outcomes[dependent] = skipped_step(self._run, step)
-                    settled.append(dependent)
-                    self._release(self._forecast.readers.get(dependent, ()))
-                elif not self._unread[dependent]:
-                    heappush(self._ready, dependent)
+            for group in self._steps[current].awaited_by:
+                self._missing[group] -= 1
+                if not self._missing[group]:
+                    settled += self._enter_group(self._plan.groups[group])
+
+    def _enter_group(self, group: list[PlannedStep]) -> list[int]:
+        """Let the steps start whose dependencies are all done; return those that are skipped instead."""
+        skipped: list[int] = []
+        for step in group:
+            if self._outcomes[step.index] is not None:
+                continue
+            if is_skipped(self._run, step):
+                self._outcomes[step.index] = skipped_step(self._run, step)
+                skipped.append(step.index)
+                self._release(self._forecast.readers.get(step.index, ()))
+            elif not self._unread[step.index]:
+                heappush(self._ready, step.index)
+        return skipped
 
     def _release(self, readers: Any) -> None:
         for index in readers:
             self._unread[index] -= 1
-            if not self._unread[index] and not self._missing[index] and self._outcomes[index] is None:
+            if self._unread[index] or self._missing[self._steps[index].group]:
+                continue
+            if self._outcomes[index] is None:
                 heappush(self._ready, index)
 
     def _advance(self) -> None:
         """Choose the branches that can be chosen and commit what is complete, in flat order, until neither moves on."""
-        moved = True
-        while moved and not self._failed:
+        while not self._failed:
             before = (self._committed, len(self._undecided))
-            for index in sorted(self._undecided):
+            for index in sorted(self._undecided) if self._undecided else ():
                 self._try_branch(index)
-            while self._commit_next():
+            while self._outcomes[self._committed] is not None and self._commit_next():
                 pass
-            moved = before != (self._committed, len(self._undecided))
+            if not self._undecided or before == (self._committed, len(self._undecided)):
+                return
 
     def _try_branch(self, index: int) -> None:
         step, own = self._steps[index], self._projected[index]
@@ -276,16 +288,14 @@ class _Board:
         return {key: outputs[key] for outputs in siblings for key in keys if key in outputs}
 
     def _commit_next(self) -> bool:
-        """Take the next step in flat order into the log, if it is done; return whether it was and the run goes on."""
+        """Take the next step in flat order, which is done, into the log, if it can be; return whether the run goes on."""
         index = self._committed
-        if self._failed or index >= len(self._steps) or index in self._errors or index in self._undecided:
-            return False
         outcome = self._outcomes[index]
-        if outcome is None:
+        if self._failed or index in self._errors or index in self._undecided:
             return False
         step = self._steps[index]
         # Nothing of a level was started when all of it is skipped, so it may still have to be entered here.
-        if (self._cancelled is not None and index >= self._cancelled[0]) or not self._may_enter(step.level):
+        if self._run.cancellable and (self._is_cancelled_before(index) or not self._may_enter(step.level)):
             return False
         if outcome.success:
             outcome = add_outputs(self._run, step, outcome, self._projected[index], self._level_outputs)
@@ -300,6 +310,9 @@ class _Board:
         if step is self._plan.levels[step.level].steps[-1]:
             self._merge_level(step.level)
         return True
+
+    def _is_cancelled_before(self, index: int) -> bool:
+        return self._cancelled is not None and index >= self._cancelled[0]
 
     def _merge_level(self, number: int) -> None:
         try:

@@ -13,9 +13,12 @@ class PlannedStep:
     """One step with everything about it that does not change from run to run.
 
     `index` counts steps in level order and is the record's `step_index`; `depends_on` and `dependents` hold such indices.
+    `group` and `awaited_by` number the groups of steps with the same dependencies: the one that the step belongs to, and
+    those that depend on it.
     """
 
     __slots__ = (
+        "awaited_by",
         "branches",
         "candidates",
         "default_next",
@@ -23,6 +26,7 @@ class PlannedStep:
         "depends_on",
         "fallback",
         "flow_name",
+        "group",
         "has_contracts",
         "index",
         "is_capability",
@@ -58,6 +62,8 @@ class PlannedStep:
         self.default_next: str | None = None
         self.depends_on: tuple[int, ...] = ()
         self.dependents: dict[str, int] = {}
+        self.group = 0
+        self.awaited_by: list[int] = []
         if isinstance(model, DAGFlowStep):
             self.step_id = model.step_id
             self.is_capability = model.step_type == "capability"
@@ -82,12 +88,14 @@ class Level:
 class Plan:
     """The compiled form of one flow object."""
 
-    __slots__ = ("_flow", "_frozen", "is_dag", "levels", "schedule", "steps")
+    __slots__ = ("_flow", "_frozen", "groups", "is_dag", "levels", "schedule", "steps")
 
     def __init__(self, flow: AnyFlow) -> None:
         self.is_dag = isinstance(flow, DAGFlow)
         self.levels = _dag_levels(flow) if isinstance(flow, DAGFlow) else _linear_levels(flow)
         self.steps = [step for level in self.levels for step in level.steps]
+        # Steps by what they depend on, for in a DAG of broad layers there are many more edges than such groups.
+        self.groups = _group(self.steps)
         # What may start when, worked out on first use by a run whose steps overlap.
         self.schedule: Any = None
         self._flow = flow
@@ -132,6 +140,18 @@ def _dag_levels(flow: DAGFlow) -> list[Level]:
         for name in model.depends_on:
             by_id[name].dependents[model.step_id] = step.index
     return levels
+
+
+def _group(steps: list[PlannedStep]) -> list[list[PlannedStep]]:
+    groups: dict[tuple[int, ...], list[PlannedStep]] = {}
+    for step in steps:
+        groups.setdefault(step.depends_on, []).append(step)
+    for number, (depends_on, members) in enumerate(groups.items()):
+        for step in members:
+            step.group = number
+        for index in depends_on:
+            steps[index].awaited_by.append(number)
+    return list(groups.values())
 
 
 _CONTAINERS = ("input_mapping", "output_mapping", "decision_candidates", "depends_on", "branches")

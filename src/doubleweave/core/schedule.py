@@ -181,6 +181,8 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
 
 def is_skipped(run: Run, step: PlannedStep) -> bool:
     """Say whether a step is deactivated, itself or because everything that it depends on is; it then joins the set."""
+    if not run.deactivated:
+        return False
     if step.index in run.deactivated:
         return True
     if not run.deactivated.issuperset(step.depends_on):
