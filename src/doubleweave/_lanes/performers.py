@@ -29,6 +29,7 @@ from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
 
 _PLAIN_CALL = Tool._call_fn
+_PLAIN_CALL_ASYNC = Tool._call_fn_async
 
 Outcome = tuple[Any, BaseException | None]
 
@@ -81,7 +82,10 @@ class AsyncPerformer:
     def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
         """Call a tool in the present task, until it waits for something."""
         own, cancelling = context.copy(), self._cancelling
-        coroutine = tool._call_fn_async(argument)
+        # As in `SyncPerformer.call_alone`.
+        plain = tool._is_coroutine_function and tool.timeout_seconds is None
+        call = tool.fn if plain and type(tool)._call_fn_async is _PLAIN_CALL_ASYNC else tool._call_fn_async
+        coroutine = call(argument)
         try:
             pending = own.run(coroutine.send, None)
         except StopIteration as stop:

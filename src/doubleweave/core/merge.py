@@ -53,7 +53,7 @@ def merge_step_outputs(
     projected = outputs
     if output_mapping is not None:
         projected = apply_output_mapping(outputs, output_mapping, tool_name=step_name, step_index=step_index)
-    if heeds_collisions(policy, logger) and not projected.keys().isdisjoint(context):
+    if heeds_collisions(policy, logger) and not projected.keys().isdisjoint(context.keys()):
         _report_collisions(context, projected, policy, flow_name, step_index, step_name, logger)
     context.update(projected)
 

@@ -38,7 +38,7 @@ def side_by_side(run: Run) -> Life[bool]:
     yield SPREAD
     assert run.lane is not None
     run.call_tool = run.lane.call_beside
-    board = _Board(run)
+    board, limit = _Board(run), run.policies.max_step_concurrency
     running: dict[int, Fiber] = {}
     try:
         while True:
@@ -46,7 +46,7 @@ def side_by_side(run: Run) -> Life[bool]:
                 yield from save_snapshot(run, board.snapshots.popleft())
             if board.collision is not None:
                 raise board.collision
-            step = board.next_step() if len(running) < run.policies.max_step_concurrency else None
+            step = board.next_step() if len(running) < limit else None
             if step is not None:
                 index = step.index
                 life = life_of_step(run, step, board.view_for(step))
@@ -66,7 +66,8 @@ def side_by_side(run: Run) -> Life[bool]:
                 return board.verdict()
             if error is None:
                 board.finished(index, outcome)
-                run.step_ended(outcome)
+                if run.hooks.step_end:
+                    run.step_ended(outcome)
             else:
                 board.raised(index, error)
             if board.first_error < len(run.plan.steps):
@@ -95,7 +96,6 @@ class _Board:
         self._errors: dict[int, BaseException] = {}
         self.first_error = len(self._steps)
         self._branch_errors: dict[int, PredicateSyntaxError] = {}
-        self._settled: set[int] = set()
         self._undecided: set[int] = set()
         # How many dependencies each group of steps still waits for.
         self._missing = [len(group[0].depends_on) for group in self._plan.groups]
@@ -142,10 +142,10 @@ class _Board:
 
     def view_for(self, step: PlannedStep) -> dict[str, Any]:
         """Return the context that a step sees: all of it, or the keys it can read when levels before it are still open."""
-        reads = self._forecast.outlooks[step.index].reads
-        if reads is None or self._merged_levels >= step.level:
+        if self._merged_levels >= step.level:
             return self._run.context
-        return self._values(reads, step.level)
+        reads = self._forecast.outlooks[step.index].reads
+        return self._run.context if reads is None else self._values(reads, step.level)
 
     def finished(self, index: int, outcome: Outcome) -> None:
         """Take note of what a step has come to."""
@@ -164,7 +164,8 @@ class _Board:
                 self._undecided.add(index)
             else:
                 self._settle(index)
-            self._release(self._forecast.readers.get(index, ()))
+            if index in self._forecast.readers:
+                self._release(self._forecast.readers[index])
         self._advance()
 
     def raised(self, index: int, error: BaseException) -> None:
@@ -211,7 +212,6 @@ class _Board:
         settled = [index]
         while settled:
             current = settled.pop()
-            self._settled.add(current)
             for group in self._steps[current].awaited_by:
                 self._missing[group] -= 1
                 if not self._missing[group]:
@@ -307,7 +307,7 @@ class _Board:
             self._failed = True
             self._stop = min(self._stop, index)
             return False
-        if step is self._plan.levels[step.level].steps[-1]:
+        if self._committed == self._plan.levels[step.level].end:
             self._merge_level(step.level)
         return True
 

@@ -72,15 +72,19 @@ class PlannedStep:
 
 
 class Level:
-    """Steps that do not depend on each other. A linear flow has one step a level; `step` is the first."""
+    """Steps that do not depend on each other. A linear flow has one step a level; `step` is the first.
 
-    __slots__ = ("first", "merge_index", "merge_name", "number", "step", "steps")
+    Its steps are those from the flat index `first` up to and without `end`.
+    """
+
+    __slots__ = ("end", "first", "merge_index", "merge_name", "number", "step", "steps")
 
     def __init__(self, steps: tuple[PlannedStep, ...], merge_index: int, merge_name: str) -> None:
         self.steps = steps
         self.step = steps[0]
         self.number = steps[0].level
         self.first = steps[0].index
+        self.end = self.first + len(steps)
         self.merge_index = merge_index
         self.merge_name = merge_name
 

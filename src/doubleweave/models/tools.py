@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import FunctionType
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -85,6 +86,8 @@ class ToolBase:
         self.dry_run_fn = dry_run_fn
         self.inline = inline
         self.is_async = _is_async_callable(fn)
+        # Calling it runs nothing yet.
+        self._is_coroutine_function = isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
         self._safety_declared = safety is not None
         if self.safety.supports_dry_run and dry_run_fn is None:
             raise ToolDefinitionError(name, "safety.supports_dry_run is True but no dry_run_fn was given")
