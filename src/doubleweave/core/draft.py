@@ -1,6 +1,6 @@
 """What becomes the record of a step, while the step still runs and until somebody looks."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from doubleweave.core.mapping import Unresolved
@@ -52,9 +52,11 @@ class Draft:
     def record(self) -> StepRecord:
         """The record as it stands; the same object each time."""
         if self._record is None:
-            record = trusted_record(self.step.values.copy(), retry_errors=[], started_at=moment(self._started))
-            self._write(record)
-            self._record = record
+            values = self.step.values.copy()
+            values["retry_errors"] = []
+            values["started_at"] = fromtimestamp(self._started, UTC)
+            self._write(values)
+            self._record = trusted_record(values)
         return self._record
 
     @property
@@ -90,7 +92,7 @@ class Draft:
         self.outputs = outputs
         self._perf_end = perf_counter()
         if self._record is not None:
-            self._write(self._record)
+            self._write(self._record.__dict__)
         del self.run
         return self
 
@@ -124,17 +126,17 @@ class Draft:
         """Write the one ERROR line of a failure."""
         log_step_error(logger, self.step.index, self.tool_name, error)
 
-    def _write(self, record: StepRecord) -> None:
-        values = record.__dict__
+    def _write(self, values: dict[str, Any]) -> None:
         values["tool_name"] = self.tool_name
         values["inputs"] = {} if self.inputs is _NOTHING else self.inputs
         values["outputs"] = self.outputs
         if self._perf_end is not None:
             duration = self._perf_end - self._perf_start
-            values["ended_at"] = moment(self._started + duration)
+            values["ended_at"] = fromtimestamp(self._started + duration, UTC)
             values["duration_ms"] = duration * 1000.0
 
 
+fromtimestamp = datetime.fromtimestamp
 _NOTHING: dict[str, Any] = {}
 
 

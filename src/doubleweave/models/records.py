@@ -183,9 +183,8 @@ def trusted_result(
     return trusted(ExecutionResult, values, _RESULT_FIELDS)
 
 
-def trusted_record(values: dict[str, Any], **given: Any) -> StepRecord:
-    """Return the record that has `values` as its own dict, with the given ones on top."""
-    values.update(given)
+def trusted_record(values: dict[str, Any]) -> StepRecord:
+    """Return the record that has `values` as its own dict."""
     return trusted(StepRecord, values, _RECORD_FIELDS)
 
 
