@@ -9,7 +9,7 @@ from doubleweave.core.run import Run
 from doubleweave.core.setup import logger, moment
 from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import StepRecord, failed_step_record, trusted_record
+from doubleweave.models.records import DEFAULTS, StepRecord, failed_step_record, trusted_record
 
 
 class Draft:
@@ -52,7 +52,10 @@ class Draft:
     def record(self) -> StepRecord:
         """The record as it stands; the same object each time."""
         if self._record is None:
-            values = self.step.values.copy()
+            step = self.step
+            values = DEFAULTS.copy()
+            values["step_index"] = step.index
+            values["flow_name"] = step.flow_name
             values["retry_errors"] = []
             values["started_at"] = fromtimestamp(self._started, UTC)
             self._write(values)

@@ -1,18 +1,23 @@
 """A flow compiled for running: flat indices, levels, resolvers. Made once and used until the flow changes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from doubleweave.core.mapping import Resolver, compile_mapping
 from doubleweave.models.flows import AnyFlow, DAGFlow
-from doubleweave.models.records import record_values
 from doubleweave.models.steps import DAGFlowStep, FlowStep, RetryPolicy, fallback_tool
-from doubleweave.models.topology import dag_levels, validate_dag_topology
+from doubleweave.models.topology import dag_levels
+
+# A plan of many steps holds no more containers than it has to.
+_NO_DEPENDENTS: dict[str, int] = {}
+_NO_GROUPS: list[int] = []
 
 
 class PlannedStep:
     """One step with everything about it that does not change from run to run.
 
-    `index` counts steps in level order and is the record's `step_index`; `depends_on` and `dependents` hold such indices.
+    `index` counts steps in level order and is the record's `step_index`; `depends_on` holds such indices, and so does
+    `dependents`, by step id, of a step with branches.
     `group` and `awaited_by` number the groups of steps with the same dependencies: the one that the step belongs to, and
     those that depend on it.
     """
@@ -38,7 +43,6 @@ class PlannedStep:
         "retry",
         "skips_errors",
         "step_id",
-        "values",
     )
 
     def __init__(self, model: FlowStep, index: int, level: int) -> None:
@@ -47,8 +51,6 @@ class PlannedStep:
         self.level = level
         self.name: str = model.display_name
         self.flow_name = model.flow_name
-        # What every record of this step begins with.
-        self.values = record_values(step_index=index, tool_name=self.name, flow_name=self.flow_name)
         self.resolve: Resolver = compile_mapping(model.input_mapping)
         self.output_mapping = model.output_mapping
         self.retry: RetryPolicy | None = model.retry
@@ -58,16 +60,17 @@ class PlannedStep:
         self.has_contracts = model.input_contract is not None or model.output_contract is not None
         self.step_id: str | None = None
         self.is_capability = False
-        self.branches: list[Any] = []
+        self.branches: Sequence[Any] = ()
         self.default_next: str | None = None
         self.depends_on: tuple[int, ...] = ()
-        self.dependents: dict[str, int] = {}
+        self.dependents: dict[str, int] = _NO_DEPENDENTS
         self.group = 0
-        self.awaited_by: list[int] = []
+        self.awaited_by: list[int] = _NO_GROUPS
         if isinstance(model, DAGFlowStep):
             self.step_id = model.step_id
             self.is_capability = model.step_type == "capability"
             self.branches = model.branches
+            self.awaited_by = []
             self.default_next = model.default_next
 
 
@@ -120,8 +123,6 @@ def make_plan(flow: AnyFlow) -> Plan:
     Raises:
         DAGDefinitionError: The flow's topology is not valid.
     """
-    if isinstance(flow, DAGFlow):
-        validate_dag_topology(flow)
     return Plan(flow)
 
 
@@ -140,9 +141,11 @@ def _dag_levels(flow: DAGFlow) -> list[Level]:
         levels.append(Level(steps, number, f"DAG level {number}"))
     for model in flow.steps:
         step = by_id[model.step_id]
-        step.depends_on = tuple(by_id[name].index for name in dict.fromkeys(model.depends_on))
-        for name in model.depends_on:
-            by_id[name].dependents[model.step_id] = step.index
+        dependencies = [by_id[name] for name in dict.fromkeys(model.depends_on)]
+        step.depends_on = tuple([each.index for each in dependencies])
+        for each in dependencies:
+            if each.branches:
+                each.dependents = {**each.dependents, model.step_id: step.index}
     return levels
 
 

@@ -136,14 +136,10 @@ class _Log:
 ExecutionResult.execution_log = _Log()  # type: ignore[assignment]
 StepRecord.model_rebuild()
 
-_DEFAULTS = {name: field.get_default() for name, field in StepRecord.model_fields.items()}
-_RECORD_FIELDS = set(_DEFAULTS)
+# In the order of the fields; what a record must have and `retry_errors` are still to be filled in.
+DEFAULTS = {name: field.get_default() for name, field in StepRecord.model_fields.items()}
+_RECORD_FIELDS = set(DEFAULTS)
 _RESULT_FIELDS = set(ExecutionResult.model_fields)
-
-
-def record_values(**given: Any) -> dict[str, Any]:
-    """Return a value for every field of a record, in the order of the fields: the given ones, else the defaults."""
-    return {**_DEFAULTS, "retry_errors": [], **given}
 
 
 def trusted_result(
@@ -195,7 +191,7 @@ def trusted_step_record(**given: Any) -> StepRecord:
     cheap tool. The caller vouches for the types. The record keeps the given dicts and list themselves, not copies; all its fields
     count as set.
     """
-    record = trusted_record(record_values(**given))
+    record = trusted_record({**DEFAULTS, "retry_errors": [], **given})
     if record.error_type is not None and record.error_code is None:
         record.error_code = error_code_for(record.error_type)
     return record
