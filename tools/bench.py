@@ -1,109 +1,102 @@
-"""What a step costs: chains of trivial tools as a ratio to the bare loop that only validates, calls and merges.
+"""What a run costs, as ratios to the loops that a user would write by hand.
 
-Ours and the loop are measured in alternation in one process; the median of the paired ratios is printed. Then, in the same
-way, what a snapshot after each step adds.
+Ours and the loop are measured in alternation in one process. `--write` keeps the results and the page made of them, `--check`
+compares with those that were kept.
 """
 
-import asyncio
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import VERSION as PYDANTIC
 
-from doubleweave import (
-    Checkpointer,
-    FileCheckpointer,
-    Flow,
-    FlowExecutor,
-    FlowRegistry,
-    FlowStep,
-    InMemoryCheckpointer,
-    Tool,
-)
+import bench_rows
+from bench_rows import Row
 
-PAIRS = 15
+DOCS = Path(__file__).parent.parent / "docs"
+KEPT, PAGE = DOCS / "benchmarks.json", DOCS / "benchmarks.md"
+TOLERANCE = 1.15
 
+HEADER = """# Benchmarks
 
-class Value(BaseModel):
-    x: int
+What a run costs beside the same work in a loop written by hand: validate, call, validate, dump, merge
+(`tools/bench_floors.py`). Both are measured in alternation in one process, medians of {pairs} pairs. Written by
+`make bench-write`; `make bench` measures anew, `make bench-check` fails when a ratio is more than 15 % worse than here.
 
+{machine}
 
-def increment(value: Value) -> dict[str, int]:
-    return {"x": value.x + 1}
+| what | measured | gate | |
+|---|---|---|---|
+"""
 
 
-async def increment_async(value: Value) -> dict[str, int]:
-    return {"x": value.x + 1}
+def machine() -> str:
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{platform.python_implementation()} {platform.python_version()}, pydantic {PYDANTIC}, {system}."
 
 
-def floor(length: int) -> None:
-    context = {"x": 0}
-    for _ in range(length):
-        given = Value.model_validate({"x": context["x"]})
-        context.update(Value.model_validate(increment(given)).model_dump())
+def measured(only: list[str]) -> list[Row]:
+    awaited = bench_rows.Awaited()
+    rows = []
+    for group in bench_rows.ALL:
+        if only and group.__name__ not in only:
+            continue
+        for row in group(awaited):
+            rows.append(row)
+            missed = "" if row.holds else f"  (gate {row.gate:g})"
+            print(f"{row.name:<68} {row.value:>8.2f} {row.unit:<14} {row.note}{missed}", flush=True)
+    return rows
 
 
-async def floor_async(length: int) -> None:
-    context = {"x": 0}
-    for _ in range(length):
-        given = Value.model_validate({"x": context["x"]})
-        context.update(Value.model_validate(await increment_async(given)).model_dump())
+def write(rows: list[Row]) -> None:
+    kept = {row.name: {"value": round(row.value, 3), "unit": row.unit, "more": row.more_is_better} for row in rows}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        f"| {row.name} | {row.value:.2f} {row.unit} | {_gate(row)} | {row.note or ''}{'' if row.holds else ' **missed**'} |"
+        for row in rows
+    ]
+    text = HEADER.format(pairs=bench_rows.PAIRS, machine=machine()) + "\n".join(lines) + "\n"
+    PAGE.write_text(text, encoding="utf-8")
 
 
-def executor_for(fn: Callable[[Any], Any], length: int, **settings: Any) -> FlowExecutor:
-    step = FlowStep(tool_name="increment", input_mapping={"x": "x"})
-    flow = Flow(name="chain", description="", on_context_collision="overwrite", steps=[step] * length)
-    registry = FlowRegistry()
-    registry.register_flow(flow)
-    executor = FlowExecutor(registry, **settings)
-    executor.register_tool(Tool(name="increment", description="", input_schema=Value, output_schema=Value, fn=fn))
-    return executor
+def _gate(row: Row) -> str:
+    return "" if row.gate is None else f"{'≥' if row.more_is_better else '≤'} {row.gate:g}"
 
 
-def seconds(work: Callable[[], Any], repeat: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeat):
-        work()
-    return (time.perf_counter() - start) / repeat
-
-
-def row(label: str, ours: Callable[[], Any], bare: Callable[[], Any], length: int) -> None:
-    repeat = max(1, 1000 // length)
-    ours()
-    pairs = [(seconds(ours, repeat), seconds(bare, repeat)) for _ in range(PAIRS)]
-    ratio = statistics.median(mine / loop for mine, loop in pairs)
-    mine = statistics.median(pair[0] for pair in pairs) / length * 1e6
-    print(f"{label:<6} {length:>6} steps  {mine:>7.2f} us a step  {ratio:>5.2f} x the bare loop")
-
-
-def run_anew(runner: asyncio.Runner, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    runner.run(make())
-
-
-def snapshot_row(store: str, checkpointer: Checkpointer, length: int, pairs: int) -> None:
-    plain, saving = executor_for(increment, length), executor_for(increment, length, checkpointer=checkpointer)
-    runs = [partial(each.execute_flow, "chain", {"x": 0}) for each in (saving, plain)]
-    repeat = max(1, 1000 // length)
-    more = statistics.median(seconds(runs[0], repeat) - seconds(runs[1], repeat) for _ in range(pairs)) / length * 1e6
-    print(f"{store:<6} {length:>6} steps  {more:>7.1f} us a step more with a snapshot after each")
+def worse(rows: list[Row]) -> list[str]:
+    """Return what is more than the tolerance worse than what was kept."""
+    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    found = []
+    for row in rows:
+        before = kept.get(row.name)
+        if before is None or "us a step" in row.unit:
+            continue
+        factor = before["value"] / row.value if row.more_is_better else row.value / before["value"]
+        if factor > TOLERANCE:
+            found.append(f"{row.name}: {row.value:.2f} {row.unit}, was {before['value']:.2f}")
+    return found
 
 
 def main() -> None:
-    with asyncio.Runner() as runner:
-        for length in (10, 100, 1000):
-            blocking, awaited = executor_for(increment, length), executor_for(increment_async, length)
-            row("sync", partial(blocking.execute_flow, "chain", {"x": 0}), partial(floor, length), length)
-            awaited_run = partial(run_anew, runner, partial(awaited.execute_flow_async, "chain", {"x": 0}))
-            row("async", awaited_run, partial(run_anew, runner, partial(floor_async, length)), length)
-    for length in (20, 200, 2000):
-        snapshot_row("memory", InMemoryCheckpointer(), length, PAIRS)
-    with tempfile.TemporaryDirectory() as folder:
-        for length in (20, 200, 2000):
-            snapshot_row("file", FileCheckpointer(folder), length, 1)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "group", nargs="*", help=f"of {', '.join(group.__name__ for group in bench_rows.ALL)}; default all"
+    )
+    parser.add_argument("--write", action="store_true", help="keep the results in docs/")
+    parser.add_argument("--check", action="store_true", help="fail when a result is worse than the one kept")
+    given = parser.parse_args()
+    print(machine())
+    rows = measured(given.group)
+    if given.write:
+        write(rows)
+    if given.check and (faults := worse(rows)):
+        # The clock is not to be trusted at once: what is worse twice is worse.
+        print("\nmeasured again:")
+        again = worse(measured(given.group))
+        names = {fault.split(":")[0] for fault in faults}
+        sys.exit("\n".join(fault for fault in again if fault.split(":")[0] in names) or None)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ def explain(setup: Setup, flow_name: str, initial_input: dict[str, Any]) -> Exec
     steps: list[StepPlan] = []
     for level in setup.plan_for(flow).levels:
         # Steps of one level do not see what the others add.
-        before = dict(shape)
-        steps += [_explain_step(setup, step.model, step.index, before, shape) for step in level.steps]
+        added: dict[str, str] = {}
+        steps += [_explain_step(setup, step.model, step.index, shape, added) for step in level.steps]
+        shape.update(added)
     return ExecutionPlan(
         flow_name=flow.name,
         step_count=len(steps),
@@ -33,10 +34,10 @@ def explain(setup: Setup, flow_name: str, initial_input: dict[str, Any]) -> Exec
     )
 
 
-def _explain_step(setup: Setup, step: FlowStep, index: int, before: dict[str, str], shape: dict[str, str]) -> StepPlan:
-    """Explain one step against the shape of the context before it, and add to `shape` what the step adds."""
+def _explain_step(setup: Setup, step: FlowStep, index: int, shape: dict[str, str], added: dict[str, str]) -> StepPlan:
+    """Explain one step against the shape of the context before it, and put into `added` what the step adds."""
     plan = StepPlan(step_index=index, tool_name=step.display_name, input_sources={})
-    _explain_sources(step, before, plan)
+    _explain_sources(step, shape, plan)
     if step.flow_name is not None:
         _explain_sub_flow(setup, step.flow_name, plan)
     elif (tool := setup.tools.get(step.display_name)) is None:
@@ -45,9 +46,9 @@ def _explain_step(setup: Setup, step: FlowStep, index: int, before: dict[str, st
         plan.input_schema = tool.input_fields()
         plan.output_schema = tool.output_fields()
     if step.output_mapping is None:
-        shape.update(plan.output_schema)
+        added.update(plan.output_schema)
     elif not plan.warnings:
-        shape.update({key: plan.output_schema.get(source, "Any") for key, source in step.output_mapping.items()})
+        added.update({key: plan.output_schema.get(source, "Any") for key, source in step.output_mapping.items()})
     return plan
 
 
