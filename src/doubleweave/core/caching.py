@@ -1,6 +1,7 @@
 """Reusing what a tool returned for the same input."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
 from doubleweave.core.snapshots import call_store
 from doubleweave.models.schemas import field_names
-from doubleweave.models.step_cache import StepCacheKey, compute_input_value_hash
+from doubleweave.models.step_cache import StepCacheKey, compute_input_value_hash, trusted_key
 from doubleweave.models.tools import ToolBase
 
 
@@ -41,7 +42,7 @@ def cache_key(draft: Draft, tool: ToolBase) -> StepCacheKey | None:
         detail = "its input's JSON form leaves something out"
         logger.warning("Step %d '%s': not cached, %s", draft.step.index, tool.name, detail)
         return None
-    return StepCacheKey(tool_name=tool.name, schema_hash=schema_hash, input_value_hash=digest)
+    return trusted_key(tool.name, schema_hash, digest)
 
 
 def look_up(run: Run, tool: ToolBase, key: StepCacheKey) -> Life[dict[str, Any] | None]:
@@ -74,10 +75,28 @@ def _survives_json(validated: Any) -> bool:
     try:
         if not isinstance(validated, BaseModel):
             return bool(json.loads(json.dumps(validated)) == validated)
-        model, names = type(validated), field_names(type(validated))
+        model = type(validated)
+        if _is_told_by_json(model):
+            return True
+        names = field_names(model)
         return bool(model.model_validate_json(validated.model_dump_json(round_trip=True), **names) == validated)
     except Exception:
         return False
+
+
+@lru_cache(maxsize=1024)
+def _is_told_by_json(model: type[BaseModel]) -> bool:
+    """Say whether every instance of a model shows all of itself in JSON: its fields are texts, integers and truth values."""
+    decorators = model.__pydantic_decorators__
+    config = model.model_config
+    return (
+        all(field.annotation in (str, int, bool) and not field.exclude for field in model.model_fields.values())
+        and not (decorators.field_serializers or decorators.model_serializers or model.__private_attributes__)
+        and config.get("extra") != "allow"
+        and model.model_dump_json is BaseModel.model_dump_json
+        and not model.__pydantic_root_model__
+        and not any(field.metadata for field in model.model_fields.values())
+    )
 
 
 def _comes_back(run: Run, tool_name: str, outputs: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ class Draft:
         "_perf_start",
         "_record",
         "_started",
+        "cached",
         "inputs",
         "outputs",
         "run",
@@ -41,6 +42,7 @@ class Draft:
         self.inputs: dict[str, Any] = _NOTHING
         self.outputs: dict[str, Any] | None = None
         self.success = True
+        self.cached = False
         self._record: StepRecord | None = None
         self._perf_end: float | None = None
         # Read, then called: CPython 3.11 calls what is not a method at half the price so. All of the hot path does it.
@@ -111,6 +113,7 @@ class Draft:
         self.log_failure(error)
         _keep_error(self.record, error)
         self.success = self.record.success = False
+        self.cached = False
         self.succeeded({})
         self.outputs = self.record.outputs = None
         return self
@@ -133,6 +136,7 @@ class Draft:
         values["tool_name"] = self.tool_name
         values["inputs"] = {} if self.inputs is _NOTHING else self.inputs
         values["outputs"] = self.outputs
+        values["cached"] = self.cached
         if self._perf_end is not None:
             duration = self._perf_end - self._perf_start
             values["ended_at"] = fromtimestamp(self._started + duration, UTC)

