@@ -4,7 +4,7 @@ VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help generate check-generated check test demo bench parity build
+.PHONY: help generate check-generated check test demo bench bench-check bench-write parity build
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,14 @@ test: check ## All that CI runs
 demo: $(STAMP) ## Answer a question about this machine on both lanes
 	@$(BIN)/python -m doubleweave.examples.audit
 
-bench: $(STAMP) ## Measure what a step costs
+bench: $(STAMP) ## Measure what runs cost, beside loops written by hand
 	@$(BIN)/python tools/bench.py
+
+bench-check: $(STAMP) ## Measure, and fail when a ratio is 15 % worse than the kept one
+	@$(BIN)/python tools/bench.py --check
+
+bench-write: $(STAMP) ## Measure, and keep the results in docs/
+	@$(BIN)/python tools/bench.py --write
 
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
 	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_differential.py

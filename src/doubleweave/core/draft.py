@@ -29,6 +29,7 @@ class Draft:
         "inputs",
         "outputs",
         "run",
+        "skipped",
         "step",
         "success",
         "tool_name",
@@ -42,7 +43,7 @@ class Draft:
         self.inputs: dict[str, Any] = _NOTHING
         self.outputs: dict[str, Any] | None = None
         self.success = True
-        self.cached = False
+        self.cached = self.skipped = False
         self._record: StepRecord | None = None
         self._perf_end: float | None = None
         # Read, then called: CPython 3.11 calls what is not a method at half the price so. All of the hot path does it.
@@ -68,11 +69,6 @@ class Draft:
     def started_at(self) -> datetime:
         """When the step started."""
         return moment(self._started)
-
-    @property
-    def skipped(self) -> bool:
-        """Whether the step counts as done without having run."""
-        return self._record is not None and self._record.skipped
 
     def take_inputs(self, context: dict[str, Any]) -> dict[str, Any]:
         """Resolve the step's inputs and keep them.
@@ -103,7 +99,7 @@ class Draft:
 
     def skip(self, error: Exception | None = None) -> "Draft":
         """Finish a step that counts as done without outputs, with the error that was skipped, if any."""
-        self.record.skipped = True
+        self.skipped = self.record.skipped = True
         if error is not None:
             _keep_error(self.record, error)
         return self.succeeded({})

@@ -34,15 +34,16 @@ class Outlook:
 
 
 class Forecast:
-    """The outlook of every step, by flat index, and who waits for what."""
+    """The outlook of every step, by flat index, who waits for what, and in `unread` for how much each step waits."""
 
-    __slots__ = ("_schemas", "outlooks", "readers", "waiting_for_level")
+    __slots__ = ("_schemas", "outlooks", "readers", "unread", "waiting_for_level")
 
     def __init__(self, outlooks: list[Outlook], schemas: Mapping[str, Any]) -> None:
         self._schemas = schemas
         self.outlooks = outlooks
         self.readers: dict[int, list[int]] = defaultdict(list)
         self.waiting_for_level: dict[int, list[int]] = defaultdict(list)
+        self.unread = [len(outlook.writers) + (outlook.levels > 0) for outlook in outlooks]
         for index, outlook in enumerate(outlooks):
             for writer in outlook.writers:
                 self.readers[writer].append(index)

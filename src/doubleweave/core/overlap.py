@@ -98,8 +98,8 @@ class _Board:
         self._branch_errors: dict[int, PredicateSyntaxError] = {}
         self._undecided: set[int] = set()
         # How many dependencies each group of steps still waits for.
-        self._missing = [len(group[0].depends_on) for group in self._plan.groups]
-        self._unread = [len(look.writers) + (look.levels > 0) for look in self._forecast.outlooks]
+        self._missing = self._plan.needs.copy()
+        self._unread = self._forecast.unread.copy()
         self._ready: list[int] = []
         self._arrived: list[dict[str, Any]] = [{} for _ in self._plan.levels]
         self._level_outputs: dict[str, Any] = {}
@@ -113,9 +113,9 @@ class _Board:
         # Steps from this flat index on are not started any more.
         self._stop = len(self._steps)
         self.snapshots: deque[Callable[[], ExecutionSnapshot]] = deque()
-        for step in self._steps:
-            if not step.depends_on and not self._unread[step.index]:
-                heappush(self._ready, step.index)
+        for number, group in enumerate(self._plan.groups):
+            if not self._missing[number]:
+                self._ready += [step.index for step in group if not self._unread[step.index]]
         if run.first_level:
             self._take_over(run.first_level)
 

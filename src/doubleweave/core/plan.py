@@ -95,7 +95,7 @@ class Level:
 class Plan:
     """The compiled form of one flow object."""
 
-    __slots__ = ("_flow", "_frozen", "groups", "is_dag", "levels", "schedule", "steps")
+    __slots__ = ("_flow", "_frozen", "groups", "is_dag", "levels", "needs", "schedule", "steps")
 
     def __init__(self, flow: AnyFlow) -> None:
         self.is_dag = isinstance(flow, DAGFlow)
@@ -103,6 +103,7 @@ class Plan:
         self.steps = [step for level in self.levels for step in level.steps]
         # Steps by what they depend on, for in a DAG of broad layers there are many more edges than such groups.
         self.groups = _group(self.steps)
+        self.needs = [len(group[0].depends_on) for group in self.groups]
         # What may start when, worked out on first use by a run whose steps overlap.
         self.schedule: Any = None
         self._flow = flow
