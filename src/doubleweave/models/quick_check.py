@@ -9,11 +9,6 @@ from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-try:
-    import jsonschema_rs
-except ImportError:
-    jsonschema_rs = None  # type: ignore[assignment]
-
 Schemas = list[tuple[dict[str, Any], list[Any]]]
 
 _UNDERSTOOD_ALIKE = frozenset(
@@ -78,7 +73,11 @@ def quick_check(document: dict[str, Any], schemas: Schemas) -> Callable[[Any], b
 
     `schemas` are those of the document, each with the schemas that its references lead to.
     """
-    if jsonschema_rs is None or not all(schema.keys() <= _UNDERSTOOD_ALIKE for schema, _ in schemas) or _loops(schemas):
+    if not all(schema.keys() <= _UNDERSTOOD_ALIKE for schema, _ in schemas) or _loops(schemas):
+        return None
+    try:
+        import jsonschema_rs
+    except ImportError:
         return None
     try:
         quick_copy(document)
