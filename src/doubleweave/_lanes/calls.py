@@ -75,7 +75,8 @@ async def await_within(awaitable: Awaitable[Any], timeout: float | None) -> Any:
     if timeout is None:
         return await awaitable
     try:
-        async with asyncio.timeout(timeout) as timer:
+        # Not a number counts as no time at all, on every version's event loop.
+        async with asyncio.timeout(max(0.0, timeout)) as timer:
             value = await awaitable
     except Exception as error:
         # Whatever it raises when it is cancelled, it has had its time.
