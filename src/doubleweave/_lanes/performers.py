@@ -10,9 +10,11 @@ import contextvars
 import heapq
 import inspect
 import logging
+import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from itertools import count
@@ -52,11 +54,12 @@ class AsyncPerformer:
     def __init__(self) -> None:
         caller = asyncio.current_task()
         self._cancelling = _never_cancelled if caller is None else caller.cancelling
-        self._cancellations = self._cancelling()
+        self._cancellations: float = self._cancelling()
         self._workers: set[asyncio.Task[None]] = set()
         self._waiting: dict[Fiber, asyncio.Task[Any]] = {}
         self._is_hiring = False
         self._finished: asyncio.Future[None] | None = None
+        self._left: deque[tuple[Fiber, Any]] = deque()
         self._streams: list[AsyncStream] = []
 
     async def perform(self, effect: Any) -> Any:
@@ -82,6 +85,9 @@ class AsyncPerformer:
     def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
         """Call a tool in the present task, until it waits for something."""
         own, cancelling = context.copy(), self._cancelling
+        if self._finished is not None and cancelling():
+            # A tool has cancelled the task that it shared with this one, which is to be called in another.
+            return CallTool(tool, argument, context)
         # As in `SyncPerformer.call_alone`.
         plain = tool._is_coroutine_function and tool.timeout_seconds is None
         call = tool.fn if plain and type(tool)._call_fn_async is _PLAIN_CALL_ASYNC else tool._call_fn_async
@@ -107,7 +113,8 @@ class AsyncPerformer:
         One task continues the lives and begins their effects. Only when it has to wait is another one made to go on, so
         there is a task for each effect that waits, and none for those that do not.
         """
-        self._cancellations = 0
+        # Who cancels the run cancels what waits here; a count that a tool leaves behind in a task of ours means nothing.
+        self._cancellations = math.inf
         self._finished = asyncio.get_running_loop().create_future()
         self._hire(fibers)
         await self._finished
@@ -143,12 +150,18 @@ class AsyncPerformer:
 
     async def _serve_one(self, fibers: Fibers, me: asyncio.Task[Any]) -> bool:
         """Perform the next request; return whether there was one and its outcome was wanted."""
-        request = fibers.next_request()
+        request = self._left.popleft() if self._left else fibers.next_request()
         while fibers.abandoned:
             self._drop(fibers.abandoned.pop())
         if request is None:
             return False
         fiber, effect = request
+        if fiber.closed:
+            return True
+        if me.cancelling() and getattr(effect, "begun", None) is None:
+            self._left.append(request)
+            self._hire(fibers)
+            return False
         if fibers.ready and not self._is_hiring:
             self._hire(fibers)
         self._waiting[fiber] = me

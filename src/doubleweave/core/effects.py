@@ -130,14 +130,18 @@ SPREAD = Spread()
 
 
 class Fork:
-    """Let a life that has begun, and yielded `effect`, go on beside the present one; the outcome is its `Fiber`, at once."""
+    """Let a life that has begun, and yielded `effect`, go on beside the present one.
 
-    __slots__ = ("effect", "life", "tag")
+    Its `Fiber` is in `running`, under its tag, before anything else happens: who is ended at this point can end it too.
+    """
 
-    def __init__(self, life: Life[Any], tag: int, effect: Any) -> None:
+    __slots__ = ("effect", "life", "running", "tag")
+
+    def __init__(self, life: Life[Any], tag: int, effect: Any, running: dict[int, Any]) -> None:
         self.life = life
         self.tag = tag
         self.effect = effect
+        self.running = running
 
 
 class Join:

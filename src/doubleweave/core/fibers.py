@@ -89,8 +89,8 @@ class Fibers:
 
     def _take(self, fiber: Fiber, effect: Any) -> tuple[Fiber, Any] | None:
         if type(effect) is Fork:
-            child = Fiber(self, effect.life, fiber, effect.tag)
-            self._ready.append((fiber, child, None))
+            child = effect.running[effect.tag] = Fiber(self, effect.life, fiber, effect.tag)
+            self._ready.append((fiber, None, None))
             return self._take(child, effect.effect)
         if effect is SPREAD:
             self._ready.append((fiber, None, None))

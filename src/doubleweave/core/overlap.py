@@ -57,7 +57,7 @@ def side_by_side(run: Run) -> Life[bool]:
                 except BaseException as raised:
                     outcome, error = None, raised
                 else:
-                    running[index] = yield Fork(life, index, effect)
+                    yield Fork(life, index, effect, running)
                     continue
             elif running:
                 index, outcome, error = yield JOIN
