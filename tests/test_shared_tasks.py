@@ -1,9 +1,10 @@
-"""Overlapping steps of the async lane share a task for as long as none of them waits: nobody must notice.
+"""Steps of the async lane share a task for as long as none of them waits: nobody must notice.
 
 Where the sync lane has a counterpart, it is held against it.
 """
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -26,11 +27,11 @@ def dag(*steps: DAGFlowStep, name: str = "main") -> DAGFlow:
     return DAGFlow(name=name, version="1.0.0", description="", steps=list(steps))
 
 
-def executor_of(flows: list[Any], tools: list[Tool], **settings: Any) -> FlowExecutor:
+def executor_of(flows: list[Any], tools: list[Tool], concurrency: int = 4, **settings: Any) -> FlowExecutor:
     registry = FlowRegistry()
     for flow in flows:
         registry.register_flow(flow)
-    executor = FlowExecutor(registry, max_step_concurrency=4, **settings)
+    executor = FlowExecutor(registry, max_step_concurrency=concurrency, **settings)
     for tool in tools:
         executor.register_tool(tool)
     return executor
@@ -97,6 +98,35 @@ def test_a_cancellation_that_a_step_leaves_behind_harms_no_other_step(name: str,
     awaited = asyncio.run(executor.execute_flow_async("main", {"n": 1}))
     expected = {"n": 1, **{f"a{i}": left for i in range(3)}, **{f"b{i}": 2 for i in range(3)}}
     assert blocking.final_output == awaited.final_output == expected
+
+
+@pytest.mark.parametrize(("name", "tool", "left"), [("group", fail_a_group, 7), ("itself", cancel_itself, 5)])
+def test_a_cancellation_that_a_tool_leaves_behind_is_none_of_a_linear_run(name: str, tool: Any, left: int) -> None:
+    flow = Flow(name="main", description="", steps=[FlowStep(tool_name=name), FlowStep(tool_name="pass")])
+    executor = executor_of([flow], [number_tool(name, tool), number_tool("pass", pass_on)])
+    blocking = executor.execute_flow("main", {"n": 1})
+    awaited = asyncio.run(executor.execute_flow_async("main", {"n": 1}))
+    assert blocking.final_output == awaited.final_output == {"n": left + 1}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_tools_that_never_wait_let_the_loop_have_its_turns(concurrency: int) -> None:
+    async def keep_busy(value: Number) -> dict[str, int]:
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        return {"n": 1}
+
+    flow = dag(*(DAGFlowStep(step_id=f"{i}", tool_name="busy", output_mapping={f"{i}": "n"}) for i in range(500)))
+    executor = executor_of([flow], [number_tool("busy", keep_busy)], concurrency=concurrency)
+
+    async def run_within(seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            await executor.execute_flow_async("main", {"n": 1})
+
+    # All of it takes at least a second.
+    with pytest.raises(TimeoutError):
+        asyncio.run(run_within(0.05))
 
 
 @pytest.mark.parametrize("turns", range(30))

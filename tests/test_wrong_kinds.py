@@ -28,12 +28,12 @@ def test_a_status_that_does_not_exist_is_refused_with_those_that_do() -> None:
     registry = FlowRegistry()
     registry.register_flow(Flow(name="f", description="", steps=[FlowStep(tool_name="t")]))
     with pytest.raises(ValueError, match="Flow 'f': 'asleep' is no status; take one of 'active'"):
-        registry.set_flow_status("f", "asleep")  # type: ignore[arg-type]
+        registry.set_flow_status("f", "asleep")  # type: ignore[arg-type]  # what is refused
     assert registry.get_flow("f").status == FlowStatus.ACTIVE
 
 
 def test_a_status_may_be_given_by_its_value() -> None:
     registry = FlowRegistry()
     registry.register_flow(Flow(name="f", description="", steps=[FlowStep(tool_name="t")]))
-    registry.set_flow_status("f", "disabled")  # type: ignore[arg-type]
+    registry.set_flow_status("f", "disabled")  # type: ignore[arg-type]  # its value
     assert registry.get_flow("f").status is FlowStatus.DISABLED

@@ -1,10 +1,10 @@
 # The one hand-written source of both lanes; edit here and run "make generate".
-"""Driving a life: take each effect that it yields, perform it, give the outcome back."""
+"""Driving a life to its end."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from doubleweave._lanes.performers import AsyncPerformer
-from doubleweave.core.effects import SPREAD, Life, unwrapped
+from doubleweave.core.effects import Life
 from doubleweave.core.fibers import Fibers
 
 T = TypeVar("T")
@@ -13,34 +13,12 @@ T = TypeVar("T")
 async def drive(life: Life[T]) -> T:
     """Take a life to its end and return its result; nothing that it started outlives the call."""
     performer = AsyncPerformer()
-    try:
-        return await _drive(life, performer)
-    finally:
-        await performer.close()
-
-
-async def _drive(life: Life[T], performer: AsyncPerformer) -> T:
-    """Drive a life whose effects come one at a time; hand over when it spreads."""
-    try:
-        effect = next(life)
-        while effect is not SPREAD:
-            try:
-                value = await performer.perform(effect)
-            except BaseException as error:
-                effect = life.throw(unwrapped(error))
-            else:
-                effect = life.send(value)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    outcome: T = await _drive_side_by_side(Fibers(life), performer)
-    return outcome
-
-
-async def _drive_side_by_side(fibers: Fibers, performer: AsyncPerformer) -> Any:
-    """Drive a life and those that it forks, until the first one ends."""
+    fibers = Fibers(life)
     try:
         await performer.work(fibers)
     except BaseException as interrupt:
         fibers.interrupt(interrupt)
-    return fibers.result()
+    finally:
+        await performer.close()
+    result: T = fibers.result()
+    return result

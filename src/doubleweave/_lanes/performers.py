@@ -1,8 +1,7 @@
 """Performing the effects of a run: the twins that the lanes differ in.
 
-Both have the same methods. `perform` does one effect and gives its outcome. `work` performs what lives that run side by side
-request, until the first one ends. `close` gives up on everything that still runs. `call_alone` and `call_beside` are those of
-`Lane`.
+Both have the same methods. `work` performs what the lives of a run request, until the first one ends. `close` gives up on
+everything that still runs. `call_alone` and `call_beside` are those of `Lane`.
 """
 
 import asyncio
@@ -10,14 +9,14 @@ import contextvars
 import heapq
 import inspect
 import logging
-import math
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 from doubleweave._lanes.calls import InContext, Timer, await_in_thread, await_within, call_in_thread
@@ -40,38 +39,38 @@ _logger = logging.getLogger(f"{PRODUCT}.executor")
 LONGEST_WAIT = 86400.0
 """Seconds to wait at once: the system takes no numbers of any size. A longer wait is several."""
 
+TURN_SECONDS = 0.01
+"""How long tools that never wait may keep the event loop to themselves."""
+
 WAITING_NAME = f"{PRODUCT}-waiting"
 """The name of a worker thread that only waits for another one."""
-
-
-def _never_cancelled() -> int:
-    return 0
 
 
 class AsyncPerformer:
     """Performs effects on the running event loop; whatever may block goes to a worker thread."""
 
     def __init__(self) -> None:
-        caller = asyncio.current_task()
-        self._cancelling = _never_cancelled if caller is None else caller.cancelling
-        self._cancellations: float = self._cancelling()
         self._workers: set[asyncio.Task[None]] = set()
         self._waiting: dict[Fiber, asyncio.Task[Any]] = {}
+        self._left: deque[tuple[Fiber, Any]] = deque()
         self._is_hiring = False
         self._finished: asyncio.Future[None] | None = None
-        self._left: deque[tuple[Fiber, Any]] = deque()
         self._streams: list[AsyncStream] = []
+        self._cancelling: Callable[[], int] = int
+        self._turn_ends = 0.0
 
     async def perform(self, effect: Any) -> Any:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            call = effect.begun or InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
-            return await self._heedful(call)
+            if effect.begun is not None:
+                return await effect.begun
+            await asyncio.sleep(0)
+            return await InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
         if effect is LANE:
             return self
         if kind is Invoke:
-            return await self._heedful(self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
+            return await (self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
         if kind is NextChunk:
             return await effect.stream.next()
         if kind is OpenStream:
@@ -83,11 +82,14 @@ class AsyncPerformer:
         raise TypeError(f"no lane knows the effect {effect!r}")
 
     def call_alone(self, tool: Any, argument: Any, context: contextvars.Context) -> Any:
-        """Call a tool in the present task, until it waits for something."""
-        own, cancelling = context.copy(), self._cancelling
-        if self._finished is not None and cancelling():
-            # A tool has cancelled the task that it shared with this one, which is to be called in another.
+        """Call a tool in the present task, until it waits for something.
+
+        Not when a tool before it has cancelled the task, or when it is the loop's turn: then it is called later.
+        """
+        cancelling = self._cancelling
+        if perf_counter() > self._turn_ends or cancelling():
             return CallTool(tool, argument, context)
+        own = context.copy()
         # As in `SyncPerformer.call_alone`.
         plain = tool._is_coroutine_function and tool.timeout_seconds is None
         call = tool.fn if plain and type(tool)._call_fn_async is _PLAIN_CALL_ASYNC else tool._call_fn_async
@@ -95,13 +97,7 @@ class AsyncPerformer:
         try:
             pending = own.run(coroutine.send, None)
         except StopIteration as stop:
-            if cancelling() > self._cancellations:
-                raise asyncio.CancelledError from None
             return stop.value
-        except Exception as error:
-            if cancelling() > self._cancellations:
-                raise asyncio.CancelledError from error
-            raise
         return CallTool(tool, argument, context, InContext(coroutine, own, pending))
 
     call_beside = call_alone
@@ -110,11 +106,10 @@ class AsyncPerformer:
     async def work(self, fibers: Fibers) -> None:
         """Perform what the fibers request until the first life ends.
 
-        One task continues the lives and begins their effects. Only when it has to wait is another one made to go on, so
-        there is a task for each effect that waits, and none for those that do not.
+        A task of the run's own continues the lives and begins their effects. Only when it has to wait is another one made to go
+        on, so there is a task for each effect that waits, and none for those that do not. None of it happens in the
+        caller's task, so that whoever cancels the run and whatever a tool does to its task are not taken for each other.
         """
-        # Who cancels the run cancels what waits here; a count that a tool leaves behind in a task of ours means nothing.
-        self._cancellations = math.inf
         self._finished = asyncio.get_running_loop().create_future()
         self._hire(fibers)
         await self._finished
@@ -139,6 +134,7 @@ class AsyncPerformer:
             while True:
                 # Of the task that calls tools now.
                 self._cancelling = me.cancelling
+                self._turn_ends = perf_counter() + TURN_SECONDS
                 if not await self._serve_one(fibers, me):
                     break
         except BaseException as error:
@@ -188,19 +184,6 @@ class AsyncPerformer:
             self._finished.set_result(None)
         else:
             self._finished.set_exception(error)
-
-    async def _heedful(self, call: Awaitable[Any]) -> Any:
-        """Await a call of the user's; when its task was cancelled meanwhile, so is the run, whatever came of the call."""
-        cancelling = self._cancelling
-        try:
-            value = await call
-        except Exception as error:
-            if cancelling() > self._cancellations:
-                raise asyncio.CancelledError from error
-            raise
-        if cancelling() > self._cancellations:
-            raise asyncio.CancelledError
-        return value
 
     async def _invoke_to_the_end(self, effect: Invoke) -> Any:
         """Perform the call in a task of its own, which a cancellation of the run waits for before it goes on."""

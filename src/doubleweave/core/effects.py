@@ -120,15 +120,6 @@ class NextChunk:
         self.stream = stream
 
 
-class Spread:
-    """Say that from here on lives will run side by side; goes on at once, but where tools may be called beside each other."""
-
-    __slots__ = ()
-
-
-SPREAD = Spread()
-
-
 class Fork:
     """Let a life that has begun, and yielded `effect`, go on beside the present one.
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from doubleweave.core.effects import JOIN, SPREAD, Fork, Life
+from doubleweave.core.effects import JOIN, Fork, Life
 
 
 class Fiber:
@@ -29,7 +29,7 @@ class Fiber:
 
 
 class Fibers:
-    """The lives of one run, from the moment at which the first one spreads.
+    """The lives of one run: the first one, and those that it forks.
 
     The lane performs what `next_request` gives, reports each outcome through `resume`, and gives up on every fiber in
     `abandoned`. Lives are continued in the order in which they became able to, so that a run takes the same course each time.
@@ -92,9 +92,6 @@ class Fibers:
             child = effect.running[effect.tag] = Fiber(self, effect.life, fiber, effect.tag)
             self._ready.append((fiber, None, None))
             return self._take(child, effect.effect)
-        if effect is SPREAD:
-            self._ready.append((fiber, None, None))
-            return None
         if effect is not JOIN:
             return fiber, effect
         if fiber.children:

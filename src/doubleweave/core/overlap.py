@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from doubleweave.core.draft import Outcome
-from doubleweave.core.effects import JOIN, SPREAD, Fork, Life
+from doubleweave.core.effects import JOIN, Fork, Life
 from doubleweave.core.fibers import Fiber
 from doubleweave.core.forecast import Forecast, make_forecast
 from doubleweave.core.plan import PlannedStep
@@ -35,7 +35,6 @@ def side_by_side(run: Run) -> Life[bool]:
     started and those that run are waited for; after a raised error those that run are abandoned, except the ones before
     it in flat order, whose own error would come first.
     """
-    yield SPREAD
     assert run.lane is not None
     run.call_tool = run.lane.call_beside
     board, limit = _Board(run), run.policies.max_step_concurrency

@@ -133,7 +133,7 @@ class _Log:
         values_of(result)["execution_log"] = log
 
 
-ExecutionResult.execution_log = _Log()  # type: ignore[assignment]
+ExecutionResult.execution_log = _Log()  # type: ignore[assignment]  # reads as the field does
 StepRecord.model_rebuild()
 
 # In the order of the fields; what a record must have and `retry_errors` are still to be filled in.
