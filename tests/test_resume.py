@@ -315,6 +315,39 @@ def test_changes_of_a_result_do_not_reach_the_snapshot(lane: str) -> None:
 
 
 @ON_BOTH_LANES
+@CONCURRENCY
+@pytest.mark.parametrize("shape", ["linear", "dag"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_changes_of_a_failed_results_records_do_not_reach_what_is_resumed(
+    lane: str, concurrency: int, shape: str, watched: bool
+) -> None:
+    calls = Calls(broken=["b"])
+    flow = (
+        linear(step("a"), step("b"))
+        if shape == "linear"
+        else dag(node("a", "a"), node("b", "b", after="a", source="a"))
+    )
+    middleware = [Recorder()] if watched else []
+    settings = {
+        "checkpointer": dw.InMemoryCheckpointer(),
+        "max_step_concurrency": concurrency,
+        "middleware": middleware,
+    }
+    executor = make_executor([flow], calls.tools("a b"), **settings)
+    failed = execute(lane, executor)
+    first = failed.execution_log[0]
+    first.tool_name = "changed"
+    assert first.outputs is not None
+    first.outputs["n"] = first.inputs["n"] = 100
+    calls.broken.clear()
+    resumed = resume(lane, executor, failed.trace_id)
+    assert [(r.tool_name, r.inputs["n"], r.outputs) for r in resumed.execution_log] == [
+        ("a", 1, {"n": 2}),
+        ("b", 2, {"n": 3}),
+    ]
+
+
+@ON_BOTH_LANES
 @pytest.mark.parametrize("flow", [linear(), dag()], ids=["linear", "dag"])
 def test_an_empty_flow_leaves_no_snapshot(lane: str, flow: dw.AnyFlow) -> None:
     store = InMemoryCheckpointer()

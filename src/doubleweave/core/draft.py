@@ -9,7 +9,7 @@ from doubleweave.core.run import Run
 from doubleweave.core.setup import logger, moment
 from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
 from doubleweave.models.log_lines import log_step_error
-from doubleweave.models.records import DEFAULTS, StepRecord, failed_step_record, trusted_record
+from doubleweave.models.records import DEFAULTS, StepRecord, failed_step_record, own_copy, trusted_record
 
 
 class Draft:
@@ -83,6 +83,18 @@ class Draft:
             raise InputMappingError(self.tool_name, self.step.index, error.key) from error.__cause__
         return inputs
 
+    def kept(self) -> "Outcome":
+        """Return a copy of a finished step that no later change of its record reaches."""
+        if self._record is not None:
+            return Settled(own_copy(self._record))
+        twin = Draft.__new__(Draft)
+        twin.step, twin.tool_name = self.step, self.tool_name
+        twin.inputs, twin.outputs = self.inputs.copy(), self.outputs and self.outputs.copy()
+        twin.success, twin.cached, twin.skipped = self.success, self.cached, self.skipped
+        twin._record = None
+        twin._started, twin._perf_start, twin._perf_end = self._started, self._perf_start, self._perf_end
+        return twin
+
     def choose(self, tool_name: str) -> None:
         """Let another tool than the step's own do its work."""
         self.tool_name = self.record.tool_name = tool_name
@@ -150,6 +162,10 @@ class Settled:
 
     def __init__(self, record: StepRecord) -> None:
         self.record = record
+
+    def kept(self) -> "Settled":
+        """Return a copy that no later change of the record reaches."""
+        return Settled(own_copy(self.record))
 
     @property
     def tool_name(self) -> str:

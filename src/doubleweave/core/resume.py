@@ -22,7 +22,7 @@ from doubleweave.errors import (
     OutputMappingError,
     PredicateSyntaxError,
 )
-from doubleweave.models.records import ExecutionResult
+from doubleweave.models.records import ExecutionResult, own_copy
 from doubleweave.models.snapshots import ExecutionSnapshot
 from doubleweave.models.versions import SNAPSHOT_VERSION, same_major
 
@@ -44,7 +44,7 @@ def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[Execu
     start = Start(
         level=snapshot.completed_dag_levels if plan.is_dag else snapshot.completed_steps,
         context=dict(snapshot.context),
-        log=[Settled(record) for record in snapshot.execution_log],
+        log=[Settled(own_copy(record)) for record in snapshot.execution_log],
         trace_id=snapshot.trace_id,
         started_at=snapshot.started_at,
     )

@@ -79,6 +79,7 @@ class Run:
         "guards_tools",
         "hooks",
         "initial_input",
+        "kept",
         "lane",
         "life_of_run",
         "limits_effects",
@@ -126,6 +127,7 @@ class Run:
         self.earlier_log = start.earlier
         self.first_context = start.context.copy()
         self.merged: list[dict[str, Any]] = []
+        self.kept: list[Recorded] = []
         self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
         # Nobody wants to know what the context is made of, so that a merge is one update of a dict.

@@ -176,7 +176,7 @@ def merge(run: Run, level: Level, outputs: dict[str, Any]) -> None:
         logger=logger,
     )
     if run.checkpointer is not None:
-        run.merged.append(outputs)
+        run.merged.append(outputs.copy())
 
 
 def is_skipped(run: Run, step: PlannedStep) -> bool:

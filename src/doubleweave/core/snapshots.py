@@ -13,10 +13,13 @@ from doubleweave.models.snapshots import ExecutionSnapshot, trusted_snapshot
 def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
     """Return what makes a snapshot of a run in which `level` has just been merged, now or at any later time.
 
-    A run only ever appends to its log and to what it has merged, so neither they nor the context need be copied before
-    somebody asks for it.
+    A run only ever appends to what it keeps for snapshots, so that neither this nor the context need be copied before somebody
+    asks for it.
     """
-    log, records, earlier = run.log, len(run.log), run.earlier_log
+    kept, earlier = run.kept, run.earlier_log
+    # The log itself holds what the result will show, which is the caller's to change.
+    kept += [step.kept() for step in run.log[len(kept) :]]
+    records = len(kept)
     first_context, merged, merges = run.first_context, run.merged, len(run.merged)
     done = level.number + 1
     is_dag = run.plan.is_dag
@@ -34,7 +37,7 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
             initial_input=initial_input.copy(),
             started_at=started_at,
             context=context,
-            execution_log=[*earlier, *(step.record for step in log[:records])],
+            execution_log=[*earlier, *(step.record for step in kept[:records])],
             completed_steps=0 if is_dag else done,
             completed_dag_levels=done if is_dag else 0,
             tool_schema_hashes=hashes.copy(),

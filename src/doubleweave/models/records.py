@@ -99,6 +99,9 @@ class Recorded(Protocol):
     def record(self) -> StepRecord:
         """The record; the same one each time."""
 
+    def kept(self) -> Recorded:
+        """Return a copy that no later change of the record reaches."""
+
 
 class UnseenLog:
     """The records of a run before somebody looks at them."""
@@ -182,6 +185,13 @@ def trusted_result(
 def trusted_record(values: dict[str, Any]) -> StepRecord:
     """Return the record that has `values` as its own dict."""
     return trusted(StepRecord, values, _RECORD_FIELDS)
+
+
+def own_copy(record: StepRecord) -> StepRecord:
+    """Return a copy of a record with dicts and a list of its own."""
+    outputs = None if record.outputs is None else dict(record.outputs)
+    own = {"inputs": dict(record.inputs), "outputs": outputs, "retry_errors": list(record.retry_errors)}
+    return record.model_copy(update=own)
 
 
 def trusted_step_record(**given: Any) -> StepRecord:
