@@ -43,7 +43,8 @@ bench-write: $(STAMP) ## Measure, and keep the results in docs/
 	@$(BIN)/python tools/bench.py --write
 
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
-	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest tests/test_differential.py
+	@# One test that takes minutes: the dump of a test that hangs would come, and may crash while threads run.
+	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/test_differential.py
 
 build: $(STAMP) ## Build wheel and sdist into dist/
 	@$(BIN)/python -m hatchling build -d dist
