@@ -12,10 +12,12 @@ from doubleweave.core.forecast import Forecast, make_forecast
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
 from doubleweave.core.schedule import (
+    Waiting,
     add_outputs,
     as_failure,
     deactivate_others,
     is_skipped,
+    level_by_level,
     merge,
     project,
     reanchored,
@@ -37,9 +39,14 @@ def side_by_side(run: Run) -> Life[bool]:
     """
     assert run.lane is not None
     run.call_tool = run.lane.call_beside
-    board, limit = _Board(run), run.policies.max_step_concurrency
+    # While no step has to wait, there is nothing to run beside it.
+    start = yield from level_by_level(run, run.plan.levels[run.first_level :], hands_over=True)
+    if not isinstance(start, Waiting):
+        return start
+    board, limit = _Board(run, start.outputs), run.policies.max_step_concurrency
     running: dict[int, Fiber] = {}
     try:
+        yield Fork(start.life, board.committed, start.effect, running)
         while True:
             while board.snapshots:
                 yield from save_snapshot(run, board.snapshots.popleft())
@@ -84,7 +91,8 @@ class _Board:
     every step before it in flat order are in the log.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, outputs: dict[str, Any]) -> None:
+        """Begin with the step after those in the log, which runs already; `outputs` are those that its level has so far."""
         self._run = run
         self._plan = run.plan
         self._steps = run.plan.steps
@@ -101,10 +109,10 @@ class _Board:
         self._unread = self._forecast.unread.copy()
         self._ready: list[int] = []
         self._arrived: list[dict[str, Any]] = [{} for _ in self._plan.levels]
-        self._level_outputs: dict[str, Any] = {}
+        self._level_outputs = outputs
         self._merged_levels = 0
         self._checked_levels = 0
-        self._committed = 0
+        self.committed = 0
         self._failed = False
         # What ends the run once the snapshots of the levels before it are saved.
         self.collision: ContextKeyCollisionError | None = None
@@ -115,21 +123,24 @@ class _Board:
         for number, group in enumerate(self._plan.groups):
             if not self._missing[number]:
                 self._ready += [step.index for step in group if not self._unread[step.index]]
-        if run.first_level:
-            self._take_over(run.first_level)
+        self._take_over()
 
-    def _take_over(self, level: int) -> None:
-        """Take the steps of the levels before `level`, which are in the log already, as done."""
-        self._merged_levels = self._checked_levels = level
-        self._committed = done = len(self._run.log)
+    def _take_over(self) -> None:
+        """Take the steps that are in the log as done, and the one after them as started."""
+        self.committed = done = len(self._run.log)
+        level = self._steps[done].level
+        self._merged_levels, self._checked_levels = level, level + 1
         self._outcomes[:done] = self._run.log
         self._ready = [index for index in self._ready if index >= done]
+        # No two of them have a key in common, so it does not matter which of them it was.
+        self._projected[self._plan.levels[level].first] = self._level_outputs.copy()
+        self._arrived[level] = self._level_outputs.copy()
         for number in range(1, level + 1):
             self._release(self._forecast.waiting_for_level.get(number, ()))
         for index in range(done):
             self._release(self._forecast.readers.get(index, ()))
             self._settle(index)
-        self._advance()
+        heappop(self._ready)
 
     def next_step(self) -> PlannedStep | None:
         """Return the first step in flat order that can start now."""
@@ -178,7 +189,7 @@ class _Board:
         """Say how a run ended in which nothing runs and nothing can start; raise what it ended with."""
         if self._failed:
             return False
-        index = self._committed
+        index = self.committed
         error = self._errors.get(index)
         if error is not None:
             outcome = self._outcomes[index]
@@ -241,12 +252,12 @@ class _Board:
     def _advance(self) -> None:
         """Choose the branches that can be chosen and commit what is complete, in flat order, until neither moves on."""
         while not self._failed:
-            before = (self._committed, len(self._undecided))
+            before = (self.committed, len(self._undecided))
             for index in sorted(self._undecided) if self._undecided else ():
                 self._try_branch(index)
-            while self._outcomes[self._committed] is not None and self._commit_next():
+            while self._outcomes[self.committed] is not None and self._commit_next():
                 pass
-            if not self._undecided or before == (self._committed, len(self._undecided)):
+            if not self._undecided or before == (self.committed, len(self._undecided)):
                 return
 
     def _try_branch(self, index: int) -> None:
@@ -288,7 +299,7 @@ class _Board:
 
     def _commit_next(self) -> bool:
         """Take the next step in flat order, which is done, into the log, if it can be; return whether the run goes on."""
-        index = self._committed
+        index = self.committed
         outcome = self._outcomes[index]
         if self._failed or index in self._errors or index in self._undecided:
             return False
@@ -301,12 +312,12 @@ class _Board:
             if outcome.success and index in self._branch_errors:
                 outcome = as_failure(step, outcome, self._branch_errors[index])
         self._run.log.append(outcome)
-        self._committed += 1
+        self.committed += 1
         if not outcome.success:
             self._failed = True
             self._stop = min(self._stop, index)
             return False
-        if self._committed == self._plan.levels[step.level].end:
+        if self.committed == self._plan.levels[step.level].end:
             self._merge_level(step.level)
         return True
 

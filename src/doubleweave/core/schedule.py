@@ -21,8 +21,10 @@ def one_at_a_time(run: Run) -> Life[bool]:
 
     Raises what `life_of_step` raises, `FlowCancelledError`, `ContextKeyCollisionError` and `OutputMappingError`.
     """
-    course = _level_by_level if run.plan.is_dag else _step_by_step
-    return (yield from course(run, run.plan.levels[run.first_level :]))
+    course = level_by_level if run.plan.is_dag else _step_by_step
+    # Told not to, neither of them hands a step over.
+    succeeded: Any = yield from course(run, run.plan.levels[run.first_level :])
+    return bool(succeeded)
 
 
 def _step_by_step(run: Run, levels: list[Level]) -> Life[bool]:
@@ -52,7 +54,22 @@ def _step_by_step(run: Run, levels: list[Level]) -> Life[bool]:
     return True
 
 
-def _level_by_level(run: Run, levels: list[Level]) -> Life[bool]:
+class Waiting:
+    """A DAG step that has begun and waits; every step before it in flat order is done, and `outputs` are those of its level."""
+
+    __slots__ = ("effect", "life", "outputs")
+
+    def __init__(self, life: Life[Outcome], effect: Any, outputs: dict[str, Any]) -> None:
+        self.life = life
+        self.effect = effect
+        self.outputs = outputs
+
+
+def level_by_level(run: Run, levels: list[Level], hands_over: bool = False) -> Life[bool | Waiting]:
+    """Run the steps of a DAG one after the other; return whether all of them succeeded.
+
+    When it hands over, the first step that has to wait ends this: it is returned as `Waiting`.
+    """
     for level in levels:
         if run.cancellable:
             run.check_cancelled(level.first)
@@ -61,8 +78,13 @@ def _level_by_level(run: Run, levels: list[Level]) -> Life[bool]:
             if step.depends_on and is_skipped(run, step):
                 run.log.append(skipped_step(run, step))
                 continue
+            life = life_of_step(run, step, run.context)
             try:
-                outcome = yield from life_of_step(run, step, run.context)
+                if hands_over:
+                    return Waiting(life, next(life), outputs)
+                outcome = yield from life
+            except StopIteration as stop:
+                outcome = stop.value
             except SubFlowCancelled as error:
                 raise reanchored(run, step, error) from error.error
             if not settle(run, step, outcome, outputs).success:
