@@ -4,10 +4,11 @@ VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help generate check-generated check test demo bench bench-check bench-write parity build
+.PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers
+.PHONY: parity build
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,6 +42,9 @@ bench-check: $(STAMP) ## Measure, and fail when a ratio is 15 % worse than the k
 
 bench-write: $(STAMP) ## Measure, and keep the results in docs/
 	@$(BIN)/python tools/bench.py --write
+
+bench-peers: $(STAMP) ## Measure other libraries at the same work; PEERS="langgraph burr" selects
+	@$(BIN)/python tools/bench_peers.py $(PEERS)
 
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
 	@# One test that takes minutes: the dump of a test that hangs would come, and may crash while threads run.

@@ -1,0 +1,31 @@
+"""Other libraries that run steps, to be measured at the same work: one module each, named as in `PEERS`.
+
+A module offers what its library can do: `chain(length)`, `chain_awaited(length)`, `layers(shape)`, `layers_awaited(shape)`, with
+`shape` as in `bench_floors.levels`, each step behind the whole level before it. Each builds its graph once and returns a
+function that runs it from a value and returns the last step's value. Modules import their library, so only `measure` imports
+them, in an environment of their own.
+"""
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """What is installed, and what a reader has to know to compare fairly."""
+
+    title: str
+    requirement: str
+    validation: str
+    note: str = ""
+
+
+BY_HAND, OWN = "none of its own: by hand in the step", "its own, of inputs and outputs"
+
+PEERS = {
+    "chainweaver": Peer("ChainWeaver", "chainweaver==0.14.1", OWN, "keeps a record a step"),
+    "langgraph": Peer("LangGraph", "langgraph==1.2.24", "its own of a chain's inputs; the rest by hand in the step"),
+    "hamilton": Peer("Hamilton", "apache-hamilton==1.90.0", BY_HAND, "was sf-hamilton"),
+    "burr": Peer("Burr", "apache-burr==0.43.0", OWN, "no DAGs"),
+    "pydantic_graph": Peer("pydantic-graph", "pydantic-graph==2.68.0", BY_HAND, "its sync call drives the async one"),
+    "haystack": Peer("Haystack", "haystack-ai==3.4.1", BY_HAND, "time grows with the square of the chain"),
+    "dask": Peer("Dask", "dask==2026.8.0", BY_HAND, "no async lane; its scheduler that runs calls one by one"),
+}
