@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 
 from doubleweave._async.executor import drive as drive_async
@@ -10,7 +11,7 @@ from doubleweave._lanes.clock import SYSTEM_CLOCK
 from doubleweave._lanes.tools import Tool
 from doubleweave._sync.executor import drive
 from doubleweave._sync.streams import watch
-from doubleweave.core.effects import Life
+from doubleweave.core.effects import LifeOn
 from doubleweave.core.events import EventCollector
 from doubleweave.core.explain import explain
 from doubleweave.core.life import life_of_run
@@ -219,18 +220,18 @@ class _Executor:
         """
         return explain(self._setup, flow_name, initial_input)
 
-    def _resumed(self, trace_id: str) -> Life[ExecutionResult]:
-        return life_of_resumed_run(self._setup, trace_id, inherited_scope(False, "skip", None))
+    def _resumed(self, trace_id: str) -> LifeOn[ExecutionResult]:
+        return partial(life_of_resumed_run, self._setup, trace_id, inherited_scope(False, "skip", None))
 
-    def _replayed(self, result: ExecutionResult, mode: ReplayMode | str, first_step: int) -> Life[ReplayResult]:
+    def _replayed(self, result: ExecutionResult, mode: ReplayMode | str, first_step: int) -> LifeOn[ReplayResult]:
         scope = inherited_scope(False, "skip", None)
-        return life_of_replay(self._setup, result, ReplayMode(mode), first_step, scope)
+        return partial(life_of_replay, self._setup, result, ReplayMode(mode), first_step, scope)
 
-    def _watched(self, request: Request) -> Callable[[Callable[[FlowEvent], None]], Life[ExecutionResult]]:
-        def make_life(put: Callable[[FlowEvent], None]) -> Life[ExecutionResult]:
+    def _watched(self, request: Request) -> Callable[[Callable[[FlowEvent], None]], LifeOn[ExecutionResult]]:
+        def make_life(put: Callable[[FlowEvent], None]) -> LifeOn[ExecutionResult]:
             collector = EventCollector(put, self._setup.clock.now)
             scope = replace(request.scope, middleware=(*request.scope.middleware, collector))
-            return life_of_run(self._setup, replace(request, scope=scope))
+            return partial(life_of_run, self._setup, replace(request, scope=scope))
 
         return make_life
 
@@ -304,7 +305,7 @@ class FlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return drive(life_of_run(self._setup, request))
+        return drive(partial(life_of_run, self._setup, request))
 
     async def execute_flow_async(
         self,
@@ -331,7 +332,7 @@ class FlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return await drive_async(life_of_run(self._setup, request))
+        return await drive_async(partial(life_of_run, self._setup, request))
 
     def stream_flow(
         self,
@@ -452,7 +453,7 @@ class AsyncFlowExecutor(_Executor):
             dry_run_unsupported,
             dynamic_params,
         )
-        return await drive_async(life_of_run(self._setup, request))
+        return await drive_async(partial(life_of_run, self._setup, request))
 
     def stream_flow(
         self,

@@ -4,16 +4,16 @@
 from typing import TypeVar
 
 from doubleweave._lanes.performers import AsyncPerformer
-from doubleweave.core.effects import Life
+from doubleweave.core.effects import LifeOn
 from doubleweave.core.fibers import Fibers
 
 T = TypeVar("T")
 
 
-async def drive(life: Life[T]) -> T:
-    """Take a life to its end and return its result; nothing that it started outlives the call."""
+async def drive(make_life: LifeOn[T]) -> T:
+    """Take a life on this lane to its end and return its result; nothing that it started outlives the call."""
     performer = AsyncPerformer()
-    fibers = Fibers(life)
+    fibers = Fibers(make_life(performer))
     try:
         await performer.work(fibers)
     except BaseException as interrupt:

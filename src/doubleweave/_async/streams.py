@@ -4,7 +4,7 @@
 from collections.abc import AsyncGenerator, Callable
 
 from doubleweave._lanes.feeds import AsyncFeed
-from doubleweave.core.effects import Life
+from doubleweave.core.effects import LifeOn
 from doubleweave.models.cancellation import CancellationToken
 from doubleweave.models.events import FlowEvent
 from doubleweave.models.records import ExecutionResult
@@ -13,7 +13,7 @@ from .executor import drive
 
 
 async def watch(
-    make_life: Callable[[Callable[[FlowEvent], None]], Life[ExecutionResult]], name: str, token: CancellationToken
+    make_life: Callable[[Callable[[FlowEvent], None]], LifeOn[ExecutionResult]], name: str, token: CancellationToken
 ) -> AsyncGenerator[FlowEvent]:
     """Drive `make_life(put)` in the background and yield what it puts; then raise what it raised, if anything.
 

@@ -24,7 +24,7 @@ from doubleweave._lanes.loops import CLOSE_SECONDS, BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
 from doubleweave._lanes.tools import Tool
 from doubleweave._lanes.workers import POOL, Job, outcome_of
-from doubleweave.core.effects import LANE, CallTool, Invoke, NextChunk, OpenStream, Pause, unwrapped
+from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause, unwrapped
 from doubleweave.core.fibers import Fiber, Fibers
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
@@ -67,8 +67,6 @@ class AsyncPerformer:
                 return await effect.begun
             await asyncio.sleep(0)
             return await InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
-        if effect is LANE:
-            return self
         if kind is Invoke:
             return await (self._invoke_to_the_end(effect) if effect.finish else self._invoke(effect))
         if kind is NextChunk:
@@ -232,8 +230,6 @@ class SyncPerformer:
         kind = type(effect)
         if kind is CallTool:
             return self.call_alone(effect.tool, effect.argument, effect.context)
-        if effect is LANE:
-            return self
         if kind is Invoke:
             return self._invoke(effect)
         if kind is NextChunk:

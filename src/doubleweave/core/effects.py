@@ -15,15 +15,6 @@ Life: TypeAlias = Generator[Any, Any, T]
 """A generator that yields effects and returns a `T`."""
 
 
-class AskLane:
-    """Ask for the lane that drives the run; the outcome is a `Lane`, at once."""
-
-    __slots__ = ()
-
-
-LANE = AskLane()
-
-
 class Lane(Protocol):
     """How a lane calls tools.
 
@@ -37,6 +28,10 @@ class Lane(Protocol):
 
     def call_beside(self, tool: Any, argument: Any, context: Context) -> Any:
         """Call a tool while others may be running."""
+
+
+LifeOn: TypeAlias = Callable[[Lane], Life[T]]
+"""Makes a life that a lane is to drive."""
 
 
 class CallTool:

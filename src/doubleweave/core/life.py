@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from doubleweave.core.composition import validate_composition
 from doubleweave.core.draft import Settled, text_of
-from doubleweave.core.effects import LANE, Life
+from doubleweave.core.effects import Lane, Life
 from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
 from doubleweave.core.schedule import one_at_a_time
@@ -19,22 +19,19 @@ from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX, flow_output_step_index
 
 
-def life_of_run(setup: Setup, request: Request) -> Life[ExecutionResult]:
+def life_of_run(setup: Setup, request: Request, lane: Lane) -> Life[ExecutionResult]:
     """Run a flow and return its result; a failed step makes a failed result.
 
     Raises before any hook: `FlowNotFoundError`, `FlowStatusError`, `FlowCompositionError`, `DAGDefinitionError`.
     Whatever is raised later leaves the run after `on_flow_end` has been told the partial result.
     """
-    return (yield from life_of(_enter(setup, request)))
+    return (yield from life_of(_enter(setup, request, lane)))
 
 
 def life_of(run: Run) -> Life[ExecutionResult]:
     """Take a run from its start to its result."""
     try:
         run.begin()
-        if run.lane is None:
-            run.lane = yield LANE
-            run.call_tool = run.lane.call_alone
         success, tool_steps = yield from _course(run)
     except BaseException:
         if not run.ended:
@@ -59,13 +56,13 @@ def _end_with_error(run: Run) -> None:
         logger.exception("Flow '%s': the trace recorder failed too", run.flow.name)
 
 
-def _enter(setup: Setup, request: Request) -> Run:
+def _enter(setup: Setup, request: Request, lane: Lane) -> Run:
     flow = setup.registry.get_flow(request.flow_name, version=request.version)
     if flow.status != FlowStatus.ACTIVE and not request.force:
         raise FlowStatusError(flow.name, FlowStatus(flow.status).value)
     if not request.composition_checked and any(step.flow_name is not None for step in flow.steps):
         validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
-    return Run(setup, request, flow, setup.plan_for(flow), life_of_run)
+    return Run(setup, request, flow, setup.plan_for(flow), life_of_run, lane)
 
 
 def _course(run: Run) -> Life[tuple[bool, int | None]]:

@@ -37,7 +37,6 @@ def side_by_side(run: Run) -> Life[bool]:
     started and those that run are waited for; after a raised error those that run are abandoned, except the ones before
     it in flat order, whose own error would come first.
     """
-    assert run.lane is not None
     run.call_tool = run.lane.call_beside
     # While no step has to wait, there is nothing to run beside it.
     start = yield from level_by_level(run, run.plan.levels[run.first_level :], hands_over=True)

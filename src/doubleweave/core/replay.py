@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from doubleweave.core.composition import validate_composition
-from doubleweave.core.effects import Life
+from doubleweave.core.effects import Lane, Life
 from doubleweave.core.life import life_of, life_of_run
 from doubleweave.core.merge import apply_output_mapping
 from doubleweave.core.run import Request, Run, Start
@@ -18,7 +18,7 @@ from doubleweave.models.replay import ReplayMode, ReplayResult, StepDiff
 
 
 def life_of_replay(
-    setup: Setup, original: ExecutionResult, mode: ReplayMode, first_step: int, scope: Scope
+    setup: Setup, original: ExecutionResult, mode: ReplayMode, first_step: int, scope: Scope, lane: Lane
 ) -> Life[ReplayResult]:
     """Run the flow of a result again, without the step cache, and compare in mode `VERIFY`.
 
@@ -35,9 +35,9 @@ def life_of_replay(
         scope=replace(scope, replay=True, dry_run=scope.dry_run or original.dry_run),
     )
     if first_step <= 0:
-        result = yield from life_of_run(setup, request)
+        result = yield from life_of_run(setup, request, lane)
     else:
-        result = yield from life_of(_run_from(setup, request, original, first_step))
+        result = yield from life_of(_run_from(setup, request, original, first_step, lane))
     diffs = (
         list(_diffs(original.execution_log[max(first_step, 0) :], result.execution_log))
         if mode is ReplayMode.VERIFY
@@ -48,7 +48,7 @@ def life_of_replay(
     )
 
 
-def _run_from(setup: Setup, request: Request, original: ExecutionResult, first_step: int) -> Run:
+def _run_from(setup: Setup, request: Request, original: ExecutionResult, first_step: int, lane: Lane) -> Run:
     flow = setup.registry.get_flow(request.flow_name, version=request.version)
     if isinstance(flow, DAGFlow):
         raise ValueError(f"flow '{flow.name}' is a DAG: resume_from_step must be 0, got {first_step}")
@@ -57,7 +57,7 @@ def _run_from(setup: Setup, request: Request, original: ExecutionResult, first_s
     validate_composition(setup.registry, flow, setup.policies.max_composition_depth)
     earlier = original.execution_log[:first_step]
     request.start = Start(first_step, _context_before(flow, original, first_step), [], earlier)
-    return Run(setup, request, flow, setup.plan_for(flow), life_of_run)
+    return Run(setup, request, flow, setup.plan_for(flow), life_of_run, lane)
 
 
 def _context_before(flow: AnyFlow, original: ExecutionResult, first_step: int) -> dict[str, Any]:

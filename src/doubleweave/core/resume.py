@@ -5,7 +5,7 @@ from typing import Any
 
 from doubleweave.core.composition import validate_composition
 from doubleweave.core.draft import Settled
-from doubleweave.core.effects import Life
+from doubleweave.core.effects import Lane, Life
 from doubleweave.core.life import life_of, life_of_run
 from doubleweave.core.plan import Plan
 from doubleweave.core.run import Request, Run, Start
@@ -27,7 +27,7 @@ from doubleweave.models.snapshots import ExecutionSnapshot
 from doubleweave.models.versions import SNAPSHOT_VERSION, same_major
 
 
-def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[ExecutionResult]:
+def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope, lane: Lane) -> Life[ExecutionResult]:
     """Load a snapshot, check that it still fits, and run what is left of its flow under the same trace id.
 
     Raises before any hook, in this order: `CheckpointerNotConfiguredError`, `CheckpointNotFoundError` or
@@ -50,7 +50,7 @@ def life_of_resumed_run(setup: Setup, trace_id: str, scope: Scope) -> Life[Execu
     )
     _refuse_misfit(snapshot, plan, start)
     request = Request(flow.name, dict(snapshot.initial_input), scope=scope, start=start)
-    run = Run(setup, request, flow, plan, life_of_run)
+    run = Run(setup, request, flow, plan, life_of_run, lane)
     if plan.is_dag:
         try:
             _restore_branches(run, snapshot)

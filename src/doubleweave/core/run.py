@@ -51,7 +51,6 @@ class Request:
     scope: Scope = field(default_factory=Scope)
     composition_checked: bool = False
     start: Start | None = None
-    lane: Lane | None = None
     call_tool: Callable[..., Any] | None = None
 
 
@@ -99,7 +98,7 @@ class Run:
     )
 
     def __init__(
-        self, setup: Setup, request: Request, flow: AnyFlow, plan: Plan, life_of_run: Callable[..., Any]
+        self, setup: Setup, request: Request, flow: AnyFlow, plan: Plan, life_of_run: Callable[..., Any], lane: Lane
     ) -> None:
         self.setup = setup
         # Handed in, because a step that is a sub-flow needs it and stands below it.
@@ -134,8 +133,8 @@ class Run:
         self.merges_silently = self.checkpointer is None and not heeds_collisions(flow.on_context_collision, logger)
         self.guards_tools = setup.policies.guardrail_callback is not None
         self.limits_effects = setup.policies.max_side_effect_level is not None
-        self.lane = request.lane
-        self.call_tool: Any = request.call_tool
+        self.lane = lane
+        self.call_tool: Any = request.call_tool or lane.call_alone
         self.call_context = copy_context()
         self.call_context.run(CURRENT_SCOPE.set, request.scope)
         self.time = setup.clock.time

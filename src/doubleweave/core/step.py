@@ -272,11 +272,10 @@ def _run_sub_flow(draft: Draft, context: dict[str, Any]) -> Life[Outcome]:
         cancel_token=run.cancel_token,
         scope=run.scope,
         composition_checked=True,
-        lane=run.lane,
         call_tool=run.call_tool,
     )
     try:
-        result = yield from run.life_of_run(run.setup, request)
+        result = yield from run.life_of_run(run.setup, request, run.lane)
     except FlowCancelledError as error:
         raise SubFlowCancelled(draft.interrupted(error), error) from error
     draft.record.sub_result = result
