@@ -6,10 +6,15 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from time import perf_counter
 from typing import Any
 
 from doubleweave._lanes.workers import POOL
-from doubleweave.core.effects import Carried, InvokeExpired
+from doubleweave.core.effects import Carried, InvokeExpired, T
+from doubleweave.models.tools import Habit
+
+GRACE_SECONDS = 0.0001
+"""How long a loop waits for a function in a thread that was quick the time before; what a round of a loop takes."""
 
 
 def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None) -> Any:
@@ -33,30 +38,44 @@ def call_in_thread(function: Callable[[], Any], name: str, timeout: float | None
     return value
 
 
-async def await_in_thread(function: Callable[[], Any], name: str, timeout: float | None) -> Any:
+async def await_in_thread(
+    function: Callable[[], Any], name: str, timeout: float | None, habit: Habit | None = None
+) -> Any:
     """Run `function()` on a worker thread named `name`, leaving the loop free, and return its result.
+
+    A function that was quick by `habit` gets a moment to end before the loop goes on: a round of the loop takes longer.
 
     Raises:
         InvokeExpired: It took longer than `timeout` seconds. It may still run; its result is dropped.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-    def deliver(value: Any, error: BaseException | None) -> None:
-        if not future.done():
-            future.set_result((value, error))
+    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    arrived: asyncio.Future[None] = loop.create_future()
+    habit = habit or Habit()
+    is_quick = habit.seconds < GRACE_SECONDS and (timeout is None or timeout > GRACE_SECONDS)
+    is_awaited = False
 
     def done(value: Any, error: BaseException | None) -> None:
-        if not loop.is_closed():
+        habit.seconds = perf_counter() - start
+        outcome.put((value, error))
+        if is_awaited and not loop.is_closed():
             try:
-                loop.call_soon_threadsafe(deliver, value, error)
+                loop.call_soon_threadsafe(_settle, arrived)
             except RuntimeError:
                 # The loop was closed in between, so nobody waits any more.
                 return
 
+    start = perf_counter()
     job = POOL.submit(function, name, done)
     try:
-        value, error = await await_within(future, timeout)
+        found = _within(outcome, GRACE_SECONDS) if is_quick else None
+        if found is None:
+            is_awaited = True
+            # It may have come in between.
+            if outcome.empty():
+                await await_within(arrived, timeout)
+            found = outcome.get_nowait()
+        value, error = found
     finally:
         job.abandon()
     if isinstance(error, StopIteration):
@@ -64,6 +83,18 @@ async def await_in_thread(function: Callable[[], Any], name: str, timeout: float
     if error is not None:
         raise error
     return value
+
+
+def _within(outcome: "queue.SimpleQueue[T]", seconds: float) -> T | None:
+    try:
+        return outcome.get(timeout=seconds)
+    except queue.Empty:
+        return None
+
+
+def _settle(arrived: "asyncio.Future[None]") -> None:
+    if not arrived.done():
+        arrived.set_result(None)
 
 
 async def await_within(awaitable: Awaitable[Any], timeout: float | None) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -81,7 +82,8 @@ class Tool(ToolBase):
             if self.is_async:
                 return await await_within(self.fn(validated_input), limit)
             context = contextvars.copy_context()
-            return await await_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
+            call = partial(context.run, self.fn, validated_input)
+            return await await_in_thread(call, self.thread_name, limit, self._habit)
         except StopIteration as error:
             raise Carried(error) from error
         except InvokeExpired as error:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import FunctionType
@@ -26,6 +27,15 @@ def _is_async_callable(fn: Any) -> bool:
     if isinstance(call, staticmethod | classmethod):
         call = call.__func__
     return inspect.iscoroutinefunction(call)
+
+
+class Habit:
+    """How many seconds a function took when it was last called on a worker thread, the way there and back included."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = math.inf
 
 
 class ToolBase:
@@ -89,6 +99,7 @@ class ToolBase:
         # Calling it runs nothing yet.
         self._is_coroutine_function = isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
         self._safety_declared = safety is not None
+        self._habit = Habit()
         if self.safety.supports_dry_run and dry_run_fn is None:
             raise ToolDefinitionError(name, "safety.supports_dry_run is True but no dry_run_fn was given")
 
