@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PLOT := .venvs/plot
 
-.PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers
+.PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers bench-peers-write bench-plot
 .PHONY: parity build
 
 help: ## List every target
@@ -42,9 +43,23 @@ bench-check: $(STAMP) ## Measure, and fail when a ratio is 15 % worse than the k
 
 bench-write: $(STAMP) ## Measure, and keep the results in docs/
 	@$(BIN)/python tools/bench.py --write
+	@$(MAKE) --no-print-directory bench-plot
 
 bench-peers: $(STAMP) ## Measure other libraries at the same work; PEERS="langgraph burr" selects
 	@$(BIN)/python tools/bench_peers.py $(PEERS)
+
+bench-peers-write: $(STAMP) ## Measure other libraries, and keep the results in docs/
+	@# What failed is kept and drawn too.
+	@$(BIN)/python tools/bench_peers.py --write; status=$$?; $(MAKE) --no-print-directory bench-plot && exit $$status
+
+$(PLOT)/.ready: pyproject.toml
+	@test -x $(PLOT)/bin/python || $(PYTHON) -m venv $(PLOT)
+	@$(PLOT)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(PLOT)/bin/python -m pip install --quiet --disable-pip-version-check --group bench
+	@touch $@
+
+bench-plot: $(PLOT)/.ready ## Draw the plots of docs/ from the kept results
+	@$(PLOT)/bin/python tools/bench_plot.py
 
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
 	@# One test that takes minutes: the dump of a test that hangs would come, and may crash while threads run.

@@ -21,9 +21,12 @@ TOLERANCE = 1.15
 
 HEADER = """# Benchmarks
 
+![What is measured, and its gates](benchmarks.svg)
+
 What a run costs beside the same work in a loop written by hand: validate, call, validate, dump, merge
 (`tools/bench_floors.py`). Both are measured in alternation in one process, medians of {pairs} pairs. Written by
 `make bench-write`; `make bench` measures anew, `make bench-check` fails when a ratio is more than 15 % worse than here.
+The same steps in other libraries: [peers.md](peers.md).
 
 {machine}
 
@@ -51,7 +54,10 @@ def measured(only: list[str]) -> list[Row]:
 
 
 def write(rows: list[Row]) -> None:
-    kept = {row.name: {"value": round(row.value, 3), "unit": row.unit, "more": row.more_is_better} for row in rows}
+    kept = {
+        row.name: {"value": round(row.value, 3), "unit": row.unit, "more": row.more_is_better, "gate": row.gate}
+        for row in rows
+    }
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     lines = [
         f"| {row.name} | {row.value:.2f} {row.unit} | {_gate(row)} | {row.note or ''}{'' if row.holds else ' **missed**'} |"

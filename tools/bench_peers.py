@@ -11,10 +11,11 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from peers import PEERS
 
@@ -36,13 +37,14 @@ environment of its own, with doubleweave beside it: the loop written by hand (`t
 other library take turns in one process. Numbers are ratios to that loop, medians of 9 turns, or of 3 where a run takes half a
 second or more. Graphs are built before the clock starts. What each library is given to do is in `tools/peers/`.
 
-Written by `make bench-peers-write`; `make bench-peers` measures anew, `make bench-peers PEERS="langgraph burr"` some of them.
+Written by `{command}`; `make bench-peers` measures anew, `make bench-peers PEERS="langgraph burr"` some of them.
 
 {machine}
 
 """
 
 NOTES = """
+- The lines of doubleweave are the medians of what it took beside each library.
 - doubleweave builds its records when they are first looked at. ChainWeaver has built them by the end of a run, so it is to be
   compared with "records read", which looks at every field of every record; the others keep none, or fewer.
 - By hand: the library hands plain values from step to step, and the step itself validates what it is given and what it returns,
@@ -77,33 +79,41 @@ def install(name: str) -> Path:
     return python
 
 
-def _run(command: list[str], **settings: Any) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, **settings)
+def _run(command: list[str], printed: IO[str] | None = None, **settings: Any) -> None:
+    out = subprocess.DEVNULL if printed is None else printed
+    settings |= {"stdout": out, "stderr": subprocess.PIPE, "text": True, "timeout": LIMIT_SECONDS}
+    done = subprocess.run(command, check=False, cwd=ROOT, **settings)
     if done.returncode:
-        raise ChildProcessError(_last_error(done.stderr))
-    printed: str = done.stdout
-    return printed
+        raise ChildProcessError(_error_in(done.stderr))
 
 
-def _last_error(text: str) -> str:
+def _error_in(text: str) -> str:
+    """Return what is wrong: the first error of pip, which its other ones explain, or the end of a traceback."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it ended without a word"]
-    return errors[-1].replace(str(ROOT), ".")[:200]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["it ended without a word"]
+    return errors[0].replace(str(ROOT), ".")[:200]
 
 
 def measure(name: str) -> Result:
-    """Return the versions and the rows of a peer, or what went wrong."""
-    try:
-        python = install(name)
-        command = [str(python), "-m", "peers.measure", name]
-        environment = {**os.environ, **SILENT, "PYTHONPATH": str(ROOT / "tools")}
-        printed = _run(command, env=environment, timeout=LIMIT_SECONDS)
-    except ChildProcessError as failure:
-        return {"versions": {}, "rows": [], "error": str(failure)}
-    except subprocess.TimeoutExpired:
-        return {"versions": {}, "rows": [], "error": f"took more than {LIMIT_SECONDS} s"}
-    versions, *rows = (json.loads(line) for line in printed.splitlines())
-    return {**versions, "rows": rows}
+    """Return the versions and the rows of a peer, those before a failure too, and what went wrong."""
+    result: Result = {"versions": {}, "rows": []}
+    environment = {**os.environ, **SILENT, "PYTHONPATH": str(ROOT / "tools")}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        try:
+            _run([str(install(name)), "-m", "peers.measure", name], printed, env=environment)
+        except ChildProcessError as failure:
+            result["error"] = str(failure)
+        except subprocess.TimeoutExpired:
+            result["error"] = f"took more than {LIMIT_SECONDS} s"
+        printed.seek(0)
+        # A library may print, too, and what was ended may have left half a line.
+        lines = [json.loads(line) for line in printed if line.startswith("{") and line.endswith("}\n")]
+    for line in lines:
+        if "versions" in line:
+            result |= line
+        else:
+            result["rows"].append(line)
+    return result
 
 
 def failures(peers: dict[str, Result]) -> list[str]:
@@ -115,14 +125,14 @@ def failures(peers: dict[str, Result]) -> list[str]:
 def page(kept: Result) -> str:
     """Return the page that is made of kept results."""
     works = kept["works"]
-    lines = [HEADER.format(machine=kept["machine"]), f"| library | {' | '.join(works)} | validation |\n"]
+    lines = [HEADER.format(**kept), f"| library | {' | '.join(works)} | validation, remarks |\n"]
     lines.append(f"|---|{'---|' * len(works)}---|\n")
     for title, key in (("**doubleweave**", "ours"), ("doubleweave, records read", "read")):
-        cells = [f"{statistics.median(ratios):.1f}" if (ratios := of_all(kept, work, key)) else "" for work in works]
+        cells = [cell(ours(kept, work, key)) for work in works]
         lines.append(f"| {title} | {' | '.join(cells)} | its own, of inputs and outputs |\n")
     for name, peer in kept["peers"].items():
         rows = {row["work"]: row for row in peer["rows"]}
-        cells = [_cell(rows.get(work, {}), "error" in peer) for work in works]
+        cells = [cell(rows.get(work, peer)) for work in works]
         lines.append(f"| {_title(name, peer)} | {' | '.join(cells)} | {_remarks(name, peer)} |\n")
     lines += [NOTES, "\nWhat a step takes, in microseconds, measured in the process of each library:\n\n"]
     lines.append("| library | work | turns | by hand | doubleweave | records read | the library | to records read |\n")
@@ -136,15 +146,17 @@ def page(kept: Result) -> str:
     return "".join(lines)
 
 
-def of_all(kept: Result, work: str, key: str) -> list[float]:
-    """Return the ratios of doubleweave that were measured beside each peer."""
-    return [row[key] for peer in kept["peers"].values() for row in peer["rows"] if row["work"] == work and key in row]
+def ours(kept: Result, work: str, key: str) -> Result:
+    """Return a row for doubleweave: the median of what was measured beside each peer."""
+    rows = [row for peer in kept["peers"].values() for row in peer["rows"] if row["work"] == work and key in row]
+    return {"peer": statistics.median(row[key] for row in rows)} if rows else {"error": "nothing was measured"}
 
 
-def _cell(row: Result, failed: bool) -> str:
+def cell(row: Result) -> str:
+    """Return what is said of a row, or of a peer that has no such row because it failed."""
     if "peer" in row:
         return f"{row['peer']:,.1f}"
-    return "failed" if failed or "error" in row else "—"
+    return "failed" if "error" in row else "not offered"
 
 
 def _title(name: str, peer: Result) -> str:
@@ -178,9 +190,9 @@ def main() -> None:
                 print(
                     f"  {row['work']:<26} {row['peer']:>10,.1f} x floor   ({beside}; {row['turns']} turns)", flush=True
                 )
-    if given.write:
-        works = list(dict.fromkeys(row["work"] for peer in peers.values() for row in peer["rows"]))
-        kept = {"machine": machine(), "works": works, "peers": peers}
+    works = list(dict.fromkeys(row["work"] for peer in peers.values() for row in peer["rows"]))
+    if given.write and works:
+        kept = {"command": "make bench-peers-write", "machine": machine(), "works": works, "peers": peers}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(kept), encoding="utf-8")
     sys.exit("\n".join(failures(peers)) or None)
