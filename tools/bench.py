@@ -8,6 +8,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import VERSION as PYDANTIC
@@ -40,12 +41,13 @@ def machine() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}, pydantic {PYDANTIC}, {system}."
 
 
-def measured(only: list[str]) -> list[Row]:
+GROUPS = {group.__name__: group for group in (*bench_rows.ALL, bench_rows.instructions)}
+
+
+def measured(names: Collection[str]) -> list[Row]:
     awaited = bench_rows.Awaited()
     rows = []
-    for group in bench_rows.ALL:
-        if only and group.__name__ not in only:
-            continue
+    for group in (GROUPS[name] for name in names):
         for row in group(awaited):
             rows.append(row)
             missed = "" if row.holds else f"  (gate {row.gate:g})"
@@ -88,19 +90,24 @@ def worse(rows: list[Row]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "group", nargs="*", help=f"of {', '.join(group.__name__ for group in bench_rows.ALL)}; default all"
+        "group",
+        nargs="*",
+        metavar="group",
+        choices=[[], *GROUPS],
+        help=f"of {', '.join(GROUPS)}; default: all but the last",
     )
     parser.add_argument("--write", action="store_true", help="keep the results in docs/")
     parser.add_argument("--check", action="store_true", help="fail when a result is worse than the one kept")
     given = parser.parse_args()
     print(machine())
-    rows = measured(given.group)
+    usual = GROUPS if given.write else [group.__name__ for group in bench_rows.ALL]
+    rows = measured(given.group or usual)
     if given.write:
         write(rows)
     if given.check and (faults := worse(rows)):
         # The clock is not to be trusted at once: what is worse twice is worse.
         print("\nmeasured again:")
-        again = worse(measured(given.group))
+        again = worse(measured(given.group or usual))
         names = {fault.split(":")[0] for fault in faults}
         sys.exit("\n".join(fault for fault in again if fault.split(":")[0] in names) or None)
 

@@ -4,7 +4,9 @@ Each validates the input of every step, calls the tool, validates and dumps its 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import BaseModel
@@ -81,6 +83,21 @@ async def dag_gathered(shape: list[Level]) -> None:
 
     for level in shape:
         context.update(await asyncio.gather(*(step(*each) for each in level)))
+
+
+def waits_in_threads(pool: ThreadPoolExecutor, count: int, wait: float) -> None:
+    for _ in pool.map(lambda _: time.sleep(wait), range(count)):
+        pass
+
+
+async def waits_gathered(count: int, concurrency: int, wait: float) -> None:
+    free = asyncio.Semaphore(concurrency)
+
+    async def one() -> None:
+        async with free:
+            await asyncio.sleep(wait)
+
+    await asyncio.gather(*(one() for _ in range(count)))
 
 
 def checked_chain(length: int, matches: Callable[[Any], Any]) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -18,6 +19,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 import bench_floors as floors
+import bench_instructions
 from bench_flows import X, chain_of, dag_of, executor_for
 from doubleweave import BaseMiddleware, FileCheckpointer, InMemoryCheckpointer, InMemoryStepCache, StepRecord
 
@@ -160,10 +162,22 @@ def waits(awaited: Awaited) -> Iterator[Row]:
         ideal = WAIT_SECONDS * (count / concurrency)
         sync = partial(executor_for(flow, nap, max_step_concurrency=concurrency).execute_flow, "flow", X)
         executor = executor_for(flow, nap_awaited, max_step_concurrency=concurrency)
-        for lane, run in (("sync", sync), ("async", awaited(executor.execute_flow_async, "flow", X))):
+        pool = ThreadPoolExecutor(concurrency)
+        for lane, run, bare in (
+            ("sync", sync, partial(floors.waits_in_threads, pool, count, WAIT_SECONDS)),
+            (
+                "async",
+                awaited(executor.execute_flow_async, "flow", X),
+                awaited(floors.waits_gathered, count, concurrency, WAIT_SECONDS),
+            ),
+        ):
             run()
-            value = ideal / statistics.median(seconds(run) for _ in range(5))
-            yield Row(f"{count:,} waits of 20 ms, {concurrency:,} at once, {lane}", value, "of ideal", gate, True)
+            bare()
+            pairs = [(seconds(run), seconds(bare)) for _ in range(5)]
+            mine, theirs = (ideal / statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+            note = f"a bare {'pool' if lane == 'sync' else 'gather'}: {theirs:.2f}"
+            yield Row(f"{count:,} waits of 20 ms, {concurrency:,} at once, {lane}", mine, "of ideal", gate, True, note)
+        pool.shutdown()
 
 
 def flatness(awaited: Awaited) -> Iterator[Row]:
@@ -173,13 +187,18 @@ def flatness(awaited: Awaited) -> Iterator[Row]:
         run()
         costs[length] = statistics.median(seconds(run, 100_000 // length) for _ in range(3)) / length
     yield Row("a step of a chain of 100,000, to one of 1,000", costs[100_000] / costs[1000], "x", 1.2)
-    plans = {}
-    for levels in (1000, 10_000):
+    plans, steps = {}, {}
+    for levels in (100, 1000, 10_000, 20_000):
         flow = dag_of(floors.levels([10] * levels))
         run = partial(executor_for(flow, floors.increment).execute_flow, "flow", X)
         first = seconds(run)
-        plans[levels] = (first - seconds(run)) / levels
+        steps[levels] = statistics.median(seconds(run, max(1, 1000 // levels)) for _ in range(3)) / levels
+        plans[levels] = first / levels - steps[levels]
+    yield Row("a step of a DAG of 100,000 with 1,000,000 edges, to one of 1,000", steps[10_000] / steps[100], "x", 1.2)
     yield Row("planning a step of 100,000 with 1,000,000 edges, to one of 10,000", plans[10_000] / plans[1000], "x")
+    yield Row(
+        "planning a step of 200,000 with 2,000,000 edges, to one of 100,000", plans[20_000] / plans[10_000], "x", 1.2
+    )
 
 
 def memory(awaited: Awaited) -> Iterator[Row]:
@@ -225,6 +244,17 @@ def options(awaited: Awaited) -> Iterator[Row]:
         yield ratio(f"with {name}, chain of {length:,}", run, floor, length, gate)
     executor = executor_for(chain_of(length), floors.increment)
     yield ratio("as a stream of events", lambda: list(executor.stream_flow("flow", X)), floor, length)
+    shape = floors.levels([1, length, 1])
+    beside, awaited_beside = (
+        executor_for(dag_of(shape), fn, max_step_concurrency=8) for fn in (floors.increment, floors.increment_awaited)
+    )
+    for lane, work in (
+        ("sync", partial(beside.execute_flow, "flow", X)),
+        ("async", awaited(awaited_beside.execute_flow_async, "flow", X)),
+    ):
+        yield ratio(
+            f"with max_step_concurrency=8, 1 -> 1,000 -> 1, {lane}", work, partial(floors.dag, shape), length + 2
+        )
     logger = logging.getLogger("doubleweave.executor")
     handler = logging.NullHandler()
     logger.addHandler(handler)
@@ -246,12 +276,29 @@ def imports(awaited: Awaited) -> Iterator[Row]:
         "asyncio, dataclasses, datetime, hashlib, heapq, importlib.metadata, inspect, json, logging, queue, threading"
     )
     floor = f"import {used}\nfrom pydantic import BaseModel\nclass M(BaseModel):\n    x: int\n"
-    ours = "import doubleweave"
-    runs = {code: partial(subprocess.run, [sys.executable, "-c", code], check=True) for code in (ours, floor)}
-    for run in runs.values():
-        run()
-    pairs = [(seconds(runs[ours]), seconds(runs[floor])) for _ in range(PAIRS)]
-    yield Row("import doubleweave", statistics.median(mine / bare for mine, bare in pairs), "x floor", 1.3)
+    for name, ours, gate in (
+        ("import doubleweave", "import doubleweave", 1.3),
+        (
+            "import what a first run needs",
+            "from doubleweave import Flow, FlowExecutor, FlowRegistry, FlowStep, tool",
+            None,
+        ),
+    ):
+        runs = {code: partial(subprocess.run, [sys.executable, "-c", code], check=True) for code in (ours, floor)}
+        for run in runs.values():
+            run()
+        pairs = [(seconds(runs[ours]), seconds(runs[floor])) for _ in range(PAIRS)]
+        yield Row(name, statistics.median(mine / bare for mine, bare in pairs), "x floor", gate)
+
+
+def instructions(awaited: Awaited) -> Iterator[Row]:
+    """Count instead of measuring; by name only, or when the results are kept, for it takes as long as all the others."""
+    if not bench_instructions.can_count():
+        return
+    for lane, gate in (("sync", 1.6), ("async", 1.7)):
+        mine, bare = (bench_instructions.instructions_a_step(lane, side) for side in ("ours", "floor"))
+        note = f"{mine:,.0f} a step, floor {bare:,.0f}"
+        yield Row(f"instructions of a chain of 1,000, {lane}", mine / bare, "x floor", gate, note=note)
 
 
 ALL = (chains, first_looks, many_runs, dags, threads, waits, flatness, memory, json_schemas, options, imports)
