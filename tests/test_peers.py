@@ -64,16 +64,19 @@ def test_a_peer_that_cannot_be_installed_is_a_result(monkeypatch: pytest.MonkeyP
     assert bench_peers.measure("dask") == {"versions": {}, "rows": [], "error": "ERROR: none in ./x"}
 
 
-def test_rows_before_a_failure_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_row_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "python"
-    lines = ['{"versions": {"dask": "1"}}', "a word", '{"work": "first"}', '{"work": "sec']
-    program.write_text(
-        "#!/bin/sh\nprintf '%s\\n' " + " ".join(f"'{line}'" for line in lines) + "\necho gone >&2; exit 3\n"
-    )
+    line = '{"versions": {"dask": "1"}, "row": {"peer": 2.0}}'
+    program.write_text(f"#!/bin/sh\ncase \"$4\" in *async) echo gone >&2; exit 3;; esac\necho word\necho '{line}'\n")
     program.chmod(0o755)
     monkeypatch.setattr(bench_peers, "install", lambda name: program)
     kept = bench_peers.measure("dask")
-    assert kept == {"versions": {"dask": "1"}, "rows": [{"work": "first"}], "error": "gone"}
+    assert kept["versions"] == {"dask": "1"}
+    assert kept["rows"][:2] == [
+        {"work": "chain of 100, sync", "peer": 2.0},
+        {"work": "chain of 100, async", "error": "gone"},
+    ]
+    assert len(bench_peers.failures({"dask": kept})) == 3
 
 
 @pytest.mark.parametrize("kept", DRAWN, ids=lambda path: path.stem)

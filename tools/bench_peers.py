@@ -11,18 +11,17 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from peers import PEERS
+from peers import PEERS, WORKS
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".venvs" / "peers"
 KEPT, PAGE = ROOT / "docs" / "peers.json", ROOT / "docs" / "peers.md"
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 180
 # Nobody is to be told that a benchmark ran.
 SILENT = {"HAMILTON_TELEMETRY_ENABLED": "false", "HAYSTACK_TELEMETRY_ENABLED": "False", "DO_NOT_TRACK": "1"}
 
@@ -33,9 +32,10 @@ HEADER = """# Beside other libraries
 ![Ratios to a loop written by hand](peers.svg)
 
 The same steps, with the same validation of what goes into a step and of what comes out, run by other libraries. Each has an
-environment of its own, with doubleweave beside it: the loop written by hand (`tools/bench_floors.py`), doubleweave and the
-other library take turns in one process. Numbers are ratios to that loop, medians of 9 turns, or of 3 where a run takes half a
-second or more. Graphs are built before the clock starts. What each library is given to do is in `tools/peers/`.
+environment of its own, with doubleweave in it: the loop written by hand (`tools/bench_floors.py`), doubleweave and the other
+library take turns in a process for each number. Numbers are ratios to that loop, medians of 9 turns, or of 3 where a run takes
+half a second or more. Before the clock starts graphs are built and garbage is collected. What each library is given to do is in
+`tools/peers/`.
 
 Written by `{command}`; `make bench-peers` measures anew, `make bench-peers PEERS="langgraph burr"` some of them.
 
@@ -79,12 +79,17 @@ def install(name: str) -> Path:
     return python
 
 
-def _run(command: list[str], printed: IO[str] | None = None, **settings: Any) -> None:
-    out = subprocess.DEVNULL if printed is None else printed
-    settings |= {"stdout": out, "stderr": subprocess.PIPE, "text": True, "timeout": LIMIT_SECONDS}
-    done = subprocess.run(command, check=False, cwd=ROOT, **settings)
+def _run(command: list[str]) -> str:
+    environment = {**os.environ, **SILENT, "PYTHONPATH": str(ROOT / "tools")}
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": LIMIT_SECONDS, "env": environment}
+    try:
+        done = subprocess.run(command, check=False, cwd=ROOT, **settings)
+    except subprocess.TimeoutExpired:
+        raise ChildProcessError(f"took more than {LIMIT_SECONDS} s") from None
     if done.returncode:
         raise ChildProcessError(_error_in(done.stderr))
+    printed: str = done.stdout
+    return printed
 
 
 def _error_in(text: str) -> str:
@@ -95,24 +100,20 @@ def _error_in(text: str) -> str:
 
 
 def measure(name: str) -> Result:
-    """Return the versions and the rows of a peer, those before a failure too, and what went wrong."""
+    """Return the versions and the rows of a peer, each measured in a process of its own, and what went wrong."""
     result: Result = {"versions": {}, "rows": []}
-    environment = {**os.environ, **SILENT, "PYTHONPATH": str(ROOT / "tools")}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+    try:
+        python = install(name)
+    except ChildProcessError as failure:
+        return result | {"error": str(failure)}
+    for work in WORKS:
         try:
-            _run([str(install(name)), "-m", "peers.measure", name], printed, env=environment)
+            # A library may print, too; ours is the last line.
+            found = json.loads(_run([str(python), "-m", "peers.measure", name, work]).splitlines()[-1])
         except ChildProcessError as failure:
-            result["error"] = str(failure)
-        except subprocess.TimeoutExpired:
-            result["error"] = f"took more than {LIMIT_SECONDS} s"
-        printed.seek(0)
-        # A library may print, too, and what was ended may have left half a line.
-        lines = [json.loads(line) for line in printed if line.startswith("{") and line.endswith("}\n")]
-    for line in lines:
-        if "versions" in line:
-            result |= line
-        else:
-            result["rows"].append(line)
+            found = {"row": {"error": str(failure)}}
+        result["versions"] |= found.get("versions", {})
+        result["rows"].append({"work": work, **found["row"]})
     return result
 
 
@@ -190,9 +191,8 @@ def main() -> None:
                 print(
                     f"  {row['work']:<26} {row['peer']:>10,.1f} x floor   ({beside}; {row['turns']} turns)", flush=True
                 )
-    works = list(dict.fromkeys(row["work"] for peer in peers.values() for row in peer["rows"]))
-    if given.write and works:
-        kept = {"command": "make bench-peers-write", "machine": machine(), "works": works, "peers": peers}
+    if given.write:
+        kept = {"command": "make bench-peers-write", "machine": machine(), "works": list(WORKS), "peers": peers}
         KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(kept), encoding="utf-8")
     sys.exit("\n".join(failures(peers)) or None)

@@ -9,6 +9,36 @@ them, in an environment of their own.
 from typing import NamedTuple
 
 
+class Work(NamedTuple):
+    """One column: the function of a peer's module, and the length of the chain or the widths of the levels."""
+
+    function: str
+    size: int | list[int]
+
+    @property
+    def awaited(self) -> bool:
+        return self.function.endswith("_awaited")
+
+    @property
+    def steps(self) -> int:
+        return self.size if isinstance(self.size, int) else sum(self.size)
+
+    @property
+    def last_value(self) -> int:
+        """What comes out of a run from 0 when each step adds 1."""
+        return self.size if isinstance(self.size, int) else len(self.size)
+
+
+WORKS = {
+    "chain of 100, sync": Work("chain", 100),
+    "chain of 100, async": Work("chain_awaited", 100),
+    "chain of 1,000, sync": Work("chain", 1000),
+    "chain of 1,000, async": Work("chain_awaited", 1000),
+    "30 x 30 connected, sync": Work("layers", [30] * 30),
+    "30 x 30 connected, async": Work("layers_awaited", [30] * 30),
+}
+
+
 class Peer(NamedTuple):
     """What is installed, and what a reader has to know to compare fairly."""
 

@@ -1,6 +1,6 @@
-"""Measures one peer in its own environment: `python -m peers.measure NAME` prints a line of JSON a row.
+"""Measures one peer at one work in its own environment: `python -m peers.measure NAME WORK` prints a line of JSON.
 
-The loop written by hand, doubleweave and the peer take turns in one process.
+The loop written by hand, doubleweave and the peer take turns in the process, which has nothing else in it.
 """
 
 import gc
@@ -8,8 +8,7 @@ import importlib
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from operator import attrgetter
@@ -18,49 +17,35 @@ from typing import Any
 import bench_floors as floors
 from bench_flows import chain_of, dag_of, executor_for
 from bench_rows import PAIRS, Awaited, seconds
-from doubleweave import AnyFlow, ExecutionResult, StepRecord
-from peers import PEERS
+from doubleweave import ExecutionResult, StepRecord
+from peers import PEERS, WORKS, Work
 
 LONG_SECONDS, TURNS_OF_LONG = 0.5, 3
-SAMPLE_SECONDS = 0.005
-WIDTHS = [30] * 30
+SAMPLE_SECONDS = 0.02
 
 _all_fields = attrgetter(*StepRecord.model_fields)
 
 
-@dataclass
-class Work:
-    """One row: what the peer's function is called and given, and the same for doubleweave and the floor."""
-
-    name: str
-    function: str
-    size: Any
-    steps: int
-    expected: int
-    flow: AnyFlow
-    output: str
-    floor: Callable[[], Any]
-
-
-def works(awaited: Awaited) -> Iterator[Work]:
-    for length in (100, 1000):
-        of_chain = (length, length, length, chain_of(length), "x")
-        name = f"chain of {length:,}"
-        yield Work(f"{name}, sync", "chain", *of_chain, partial(floors.chain, length))
-        yield Work(f"{name}, async", "chain_awaited", *of_chain, awaited(floors.chain_awaited, length))
-    shape = floors.levels(WIDTHS)
-    of_dag = (shape, sum(WIDTHS), len(WIDTHS), dag_of(shape), shape[-1][-1][1])
-    yield Work("30 x 30 connected, sync", "layers", *of_dag, partial(floors.dag, shape))
-    yield Work("30 x 30 connected, async", "layers_awaited", *of_dag, awaited(floors.dag_gathered, shape))
+def sized(work: Work) -> int | list[floors.Level]:
+    return work.size if isinstance(work.size, int) else floors.levels(work.size)
 
 
 def ours(work: Work, awaited: Awaited, look: Callable[[ExecutionResult], Any]) -> Callable[[Any], Any]:
-    if work.function.endswith("_awaited"):
-        executor = executor_for(work.flow, floors.increment_awaited, max_step_concurrency=1000)
+    size = sized(work)
+    flow = chain_of(size) if isinstance(size, int) else dag_of(size)
+    if work.awaited:
+        executor = executor_for(flow, floors.increment_awaited, max_step_concurrency=1000)
         run = partial(executor.execute_flow_async, "flow")
         return lambda x: look(awaited(run, {"x": x})())
-    blocking = executor_for(work.flow, floors.increment)
+    blocking = executor_for(flow, floors.increment)
     return lambda x: look(blocking.execute_flow("flow", {"x": x}))
+
+
+def floor(work: Work, awaited: Awaited) -> Callable[[], Any]:
+    size = sized(work)
+    if isinstance(size, int):
+        return awaited(floors.chain_awaited, size) if work.awaited else partial(floors.chain, size)
+    return awaited(floors.dag_gathered, size) if work.awaited else partial(floors.dag, size)
 
 
 def read_log(result: ExecutionResult) -> None:
@@ -79,18 +64,18 @@ def check(run: Callable[[Any], Any], expected: int) -> None:
     raise AssertionError("a wrong value was not refused")
 
 
-def measured(work: Work, make: Callable[[Any], Callable[[Any], Any]], awaited: Awaited) -> dict[str, Any]:
-    made = make(work.size)
-    run = (lambda x: awaited(made, x)()) if work.function.endswith("_awaited") else made
+def measured(work: Work, make: Callable[[Any], Callable[[Any], Any]]) -> dict[str, Any]:
+    awaited = Awaited()
+    made = make(sized(work))
+    run = (lambda x: awaited(made, x)()) if work.awaited else made
 
     def last_value(result: ExecutionResult) -> Any:
-        return (result.final_output or {})[work.output]
+        return list((result.final_output or {}).values())[-1]
 
-    plain = ours(work, awaited, last_value)
-    check(run, work.expected)
-    check(plain, work.expected)
-    read = ours(work, awaited, read_log)
-    runs: dict[str, Callable[[], Any]] = {"floor": work.floor}
+    plain, read = ours(work, awaited, last_value), ours(work, awaited, read_log)
+    check(run, work.last_value)
+    check(plain, work.last_value)
+    runs = {"floor": floor(work, awaited)}
     runs |= {"ours": partial(plain, 0), "read": partial(read, 0), "peer": partial(run, 0)}
     once = {who: min(seconds(each), seconds(each)) for who, each in runs.items()}
     repeat = {who: max(1, int(SAMPLE_SECONDS / took)) for who, took in once.items()}
@@ -98,10 +83,13 @@ def measured(work: Work, make: Callable[[Any], Callable[[Any], Any]], awaited: A
     found: dict[str, list[float]] = {who: [] for who in runs}
     for _ in range(turns):
         for who, each in runs.items():
-            # What one leaves to the garbage collector is not for the next one to pay.
+            # What one leaves to the garbage collector is not for the next one to pay, and collecting empties the
+            # caches of the processor, so one run is not counted.
             gc.collect()
+            if once[who] < LONG_SECONDS:
+                each()
             found[who].append(seconds(each, repeat[who]))
-    row: dict[str, Any] = {"work": work.name, "turns": turns}
+    row: dict[str, Any] = {"turns": turns}
     for who, times in found.items():
         row[f"{who}_us"] = round(statistics.median(times) / work.steps * 1e6, 2)
         if who != "floor":
@@ -109,19 +97,13 @@ def measured(work: Work, make: Callable[[Any], Callable[[Any], Any]], awaited: A
     return row
 
 
-def main(name: str) -> None:
+def main(name: str, title: str) -> None:
+    work = WORKS[title]
     package = PEERS[name].requirement.split("==")[0]
-    print(json.dumps({"versions": {each: version(each) for each in (package, "pydantic")}}), flush=True)
-    module = importlib.import_module(f"peers.{name}")
-    awaited = Awaited()
-    for work in works(awaited):
-        make = getattr(module, work.function, None)
-        try:
-            row = {"work": work.name} if make is None else measured(work, make, awaited)
-        except Exception as failure:
-            row = {"work": work.name, "error": f"{type(failure).__name__}: {failure}"[:200]}
-        print(json.dumps(row), flush=True)
+    make = getattr(importlib.import_module(f"peers.{name}"), work.function, None)
+    row = {} if make is None else measured(work, make)
+    print(json.dumps({"versions": {each: version(each) for each in (package, "pydantic")}, "row": row}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
