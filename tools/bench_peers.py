@@ -58,7 +58,8 @@ def machine() -> str:
     model = re.search(r"^model name\s*: (.*)", _text(Path("/proc/cpuinfo")), re.MULTILINE)
     processor = model.group(1) if model else platform.processor() or "unknown processor"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{python}, {platform.system()} {platform.machine()}, {processor}, {os.cpu_count()} cores."
+    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{python}, {platform.system()} {platform.machine()}, {processor}, {used} of {os.cpu_count()} cores."
 
 
 def _text(path: Path) -> str:

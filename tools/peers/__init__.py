@@ -50,12 +50,14 @@ class Peer(NamedTuple):
 
 BY_HAND, OWN = "none of its own: by hand in the step", "its own, of inputs and outputs"
 
+GRAPHS = "its sync call drives the async one; a level of a DAG is one step mapped over a list, and a join"
+
 PEERS = {
     "chainweaver": Peer("ChainWeaver", "chainweaver==0.14.1", OWN, "keeps a record a step"),
     "langgraph": Peer("LangGraph", "langgraph==1.2.24", "its own of a chain's inputs; the rest by hand in the step"),
     "hamilton": Peer("Hamilton", "apache-hamilton==1.90.0", BY_HAND, "was sf-hamilton"),
     "burr": Peer("Burr", "apache-burr==0.43.0", OWN, "no DAGs"),
-    "pydantic_graph": Peer("pydantic-graph", "pydantic-graph==2.68.0", BY_HAND, "its sync call drives the async one"),
+    "pydantic_graph": Peer("pydantic-graph", "pydantic-graph==2.68.0", BY_HAND, GRAPHS),
     "haystack": Peer("Haystack", "haystack-ai==3.4.1", BY_HAND, "time grows with the square of the chain"),
     "dask": Peer("Dask", "dask==2026.8.0", BY_HAND, "no async lane; its scheduler that runs calls one by one"),
 }
