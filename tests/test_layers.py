@@ -20,12 +20,13 @@ ALLOWED: dict[str, set[str]] = {
     "flow": {"errors", "models"},
     "plugins": {"errors", "models"},
     "stores": {"errors", "models"},
+    "integrations": {"errors", "models"},
     "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins"},
     "__init__": BELOW_THE_LANES | {"executor", "flow", "plugins", "stores"},
     "examples": {"__init__", "errors", "executor", "flow"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}
-MAY_WAIT = {"_lanes", "stores", "examples"}
+MAY_WAIT = {"_lanes", "stores", "integrations", "examples"}
 OUTSIDE_WORLD = {
     *("random", "secrets", "socket", "http", "urllib"),
     *("requests", "httpx", "aiohttp", "openai", "anthropic"),

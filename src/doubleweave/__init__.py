@@ -66,7 +66,7 @@ _HOMES = {
     }.items()
     for name in names.split()
 }
-_MODULES = {"errors", "executor", "flow", "models", "plugins", "stores"}
+_MODULES = {"errors", "executor", "flow", "integrations", "models", "plugins", "stores"}
 
 __all__ = sorted(_HOMES)
 
