@@ -18,11 +18,12 @@ ALLOWED: dict[str, set[str]] = {
     "_async": BELOW_THE_LANES,
     "_sync": BELOW_THE_LANES,
     "flow": {"errors", "models"},
+    "checking": {"errors", "models", "core"},
     "plugins": {"errors", "models"},
     "stores": {"errors", "models"},
     "integrations": {"errors", "models"},
     "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins"},
-    "__init__": BELOW_THE_LANES | {"executor", "flow", "plugins", "stores"},
+    "__init__": BELOW_THE_LANES | {"checking", "executor", "flow", "plugins", "stores"},
     "examples": {"__init__", "errors", "executor", "flow"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}

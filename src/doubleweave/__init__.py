@@ -9,6 +9,8 @@ _HOMES = {
     for module, names in {
         "_lanes.decorators": "tool",
         "_lanes.tools": "StreamingTool Tool",
+        "checking.findings": "CheckReport Finding",
+        "checking.flow_check": "check_flow",
         "core.predicates": "evaluate_predicate",
         "errors": (
             "ApprovalDeniedError AsyncLaneUnsupportedError CheckpointCorruptError CheckpointDriftError "
@@ -74,6 +76,9 @@ if TYPE_CHECKING:
     from doubleweave._lanes.decorators import tool as tool
     from doubleweave._lanes.tools import StreamingTool as StreamingTool
     from doubleweave._lanes.tools import Tool as Tool
+    from doubleweave.checking.findings import CheckReport as CheckReport
+    from doubleweave.checking.findings import Finding as Finding
+    from doubleweave.checking.flow_check import check_flow as check_flow
     from doubleweave.core.predicates import evaluate_predicate as evaluate_predicate
     from doubleweave.errors import ApprovalDeniedError as ApprovalDeniedError
     from doubleweave.errors import AsyncLaneUnsupportedError as AsyncLaneUnsupportedError

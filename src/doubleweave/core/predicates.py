@@ -48,6 +48,13 @@ def predicate_names(predicate: str) -> frozenset[str]:
         return frozenset()
 
 
+def predicate_tree(predicate: str) -> ast.expr:
+    """Return the syntax tree of `predicate`; raises `PredicateSyntaxError` as `evaluate_predicate` does before it evaluates."""
+    root = _parse(predicate)
+    _parents_first(predicate, root)
+    return root
+
+
 class _Compiled(NamedTuple):
     evaluate: _Evaluator
     names: frozenset[str]

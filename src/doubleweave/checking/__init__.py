@@ -1,0 +1,1 @@
+"""Checks of flows that call no tool."""

@@ -1,0 +1,333 @@
+"""Whether every value of one declared type is accepted by another."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from doubleweave.checking.kinds import ANYTHING, Declared
+
+
+class Level(IntEnum):
+    """How a value and its taker go together; a higher level takes precedence over a lower one."""
+
+    FITS = 0
+    UNPROVEN = 1
+    MAY_FAIL = 2
+    FAILS = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A level and, unless all fits, where in the value the trouble is and what it is."""
+
+    level: Level
+    path: str = ""
+    reason: str = ""
+
+    def under(self, step: str) -> "Fit":
+        """Return the same, seen from one level further out."""
+        return self if self.level is Level.FITS else Fit(self.level, f"{step}{self.path}", self.reason)
+
+    def at_most(self, level: Level) -> "Fit":
+        """Return the same, no worse than `level`."""
+        return Fit(min(self.level, level), self.path, self.reason)
+
+
+GOOD = Fit(Level.FITS)
+_Pairs = frozenset[tuple[int, int]]
+
+
+def fits(given: Declared, taker: Declared) -> Fit:
+    """Compare what is given with what is taken.
+
+    `FAILS` when no value of the given type is accepted, `MAY_FAIL` when some are not, `UNPROVEN` when that cannot be told.
+    Numbers are taken as finite and within the range of a float; what validators of one's own add is not looked into.
+    """
+    return _fits(given, taker, frozenset())
+
+
+def _fits(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    # A type that contains itself fits when nothing speaks against it on the way round.
+    pair = (id(given.schema), id(taker.schema))
+    if pair in met:
+        return GOOD
+    met |= {pair}
+    takers = list(taker.alternatives())
+    found = [min((_one(each, other, met) for other in takers), key=_level) for each in given.alternatives()]
+    return any_of(found)
+
+
+def _level(fit: Fit) -> Level:
+    return fit.level
+
+
+def any_of(fits_of_alternatives: list[Fit]) -> Fit:
+    """Combine the fits of values that are one or the other: some of them fail, or all."""
+    worst = max(fits_of_alternatives, key=_level, default=GOOD)
+    some_do = any(fit.level is not Level.FAILS for fit in fits_of_alternatives)
+    return worst.at_most(Level.MAY_FAIL) if some_do else worst
+
+
+def _all_of(fits_of_parts: Iterable[Fit]) -> Fit:
+    """Combine the fits of the parts of one value: all of them have to."""
+    return max(fits_of_parts, key=_level, default=GOOD)
+
+
+def _one(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    mine, theirs = given.kind, taker.kind
+    if theirs == "any":
+        return GOOD
+    if given.origin == taker.origin == "document" and given.schema == taker.schema:
+        return GOOD
+    if "opaque" in (mine, theirs):
+        return Fit(Level.UNPROVEN, "", "its schema says more than is looked into here")
+    if mine == "any":
+        return Fit(Level.UNPROVEN, "", f"nothing is declared of a value that has to be {described(taker)}")
+    if mine == "const":
+        return _known_value(given, taker, met)
+    if theirs == "const":
+        return _as_constant(given, taker)
+    if "python" in (mine, theirs):
+        return _python(given, taker, met)
+    if mine == theirs:
+        return _same_kind(given, taker, met)
+    return _converted(given, taker)
+
+
+def _mismatch(level: Level, given: Declared, taker: Declared) -> Fit:
+    return Fit(level, "", f"{described(given)} is given, {described(taker)} is needed")
+
+
+def described(each: Declared) -> str:
+    """Say in a few words what an alternative is."""
+    schema = each.schema
+    if each.kind == "python":
+        return str(schema["python"]).rpartition(" ")[2]
+    if each.kind == "const":
+        return f"the value {schema['const']!r}"
+    return {"any": "anything", "null": "None", "opaque": "something"}.get(each.kind, each.kind)
+
+
+def _converted(given: Declared, taker: Declared) -> Fit:
+    """Compare two different JSON types."""
+    pair = (given.kind, taker.kind)
+    if pair == ("integer", "number"):
+        return _limits(given, taker)
+    if pair == ("number", "integer") and not taker.schema.get("strict"):
+        return _mismatch(Level.MAY_FAIL, given, taker)
+    if taker.converts and pair in (("boolean", "integer"), ("boolean", "number")) and not given.is_loose:
+        return _limits(given, taker) if _bounds(taker.schema) else GOOD
+    if taker.converts and pair in _SOMETIMES:
+        return _mismatch(Level.MAY_FAIL, given, taker)
+    # A raw value has only been found to be convertible: it may be a text of digits.
+    return _mismatch(Level.MAY_FAIL if given.is_loose else Level.FAILS, given, taker)
+
+
+_SCALARS = ("boolean", "integer", "number", "string")
+# What pydantic converts when the value happens to allow it.
+_SOMETIMES = {(mine, theirs) for mine in _SCALARS for theirs in _SCALARS if mine != theirs and theirs != "string"}
+
+
+def _same_kind(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    if given.is_loose and not taker.converts:
+        return Fit(
+            Level.UNPROVEN, "", f"{given.kind} is checked but not converted before, and nothing is converted here"
+        )
+    if given.kind == "array":
+        return _all_of((_limits(given, taker), _items(given, taker, met)))
+    if given.kind == "object":
+        return _object(given, taker, met)
+    return _limits(given, taker)
+
+
+def _bounds(schema: dict[str, Any]) -> set[str]:
+    return schema.keys() & {*_LOWER, *_UPPER, "multipleOf", "pattern", "uniqueItems"}
+
+
+_LOWER = {"minimum": ("maximum", False), "exclusiveMinimum": ("maximum", True), "minLength": ("maxLength", False)}
+_LOWER["minItems"] = ("maxItems", False)
+_UPPER = {"maximum": ("minimum", False), "exclusiveMaximum": ("minimum", True), "maxLength": ("minLength", False)}
+_UPPER["maxItems"] = ("minItems", False)
+
+
+def _limits(given: Declared, taker: Declared) -> Fit:
+    """Compare the bounds of two types of one kind."""
+    mine, theirs = given.schema, taker.schema
+    found = [_bound(mine, key, theirs[key]) for key in (*_LOWER, *_UPPER) if key in theirs]
+    for key in ("multipleOf", "pattern", "limits"):
+        if key in theirs and theirs[key] != mine.get(key):
+            found.append(Fit(Level.UNPROVEN, "", f"{key} {theirs[key]} is not promised"))
+    if theirs.get("uniqueItems") and not mine.get("uniqueItems") and not taker.converts:
+        found.append(Fit(Level.MAY_FAIL, "", "items that are not unique"))
+    return _all_of(found)
+
+
+def _bound(mine: dict[str, Any], key: str, limit: Any) -> Fit:
+    lower = key in _LOWER
+    strict = key.startswith("exclusive")
+    names = _LOWER if lower else _UPPER
+    own = [(mine[name], name.startswith("exclusive")) for name in names if name in mine and _same_measure(name, key)]
+    if any(
+        (value > limit if lower else value < limit) or (value == limit and (closed or not strict))
+        for value, closed in own
+    ):
+        return GOOD
+    opposite, word = _UPPER if lower else _LOWER, "below" if lower else "above"
+    ends = [
+        (mine[name], name.startswith("exclusive")) for name in opposite if name in mine and _same_measure(name, key)
+    ]
+    none_left = any(
+        (end < limit if lower else end > limit) or (end == limit and (strict or closed)) for end, closed in ends
+    )
+    measure = {"L": "length ", "I": "number of items "}.get(key[3], "")
+    return Fit(Level.FAILS if none_left else Level.MAY_FAIL, "", f"a {measure}{word} {limit} is possible")
+
+
+def _same_measure(name: str, key: str) -> bool:
+    return name.removeprefix("exclusive").lower()[3:] == key.removeprefix("exclusive").lower()[3:]
+
+
+def _items(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    mine, theirs = given.schema, taker.schema
+    ours, places = mine.get("prefixItems", ()), theirs.get("prefixItems", ())
+    found = []
+    # Position by position, and last what may follow on both sides.
+    for position in range(max(len(ours), len(places)) + 1):
+        item = ours[position] if position < len(ours) else mine.get("items", True)
+        place = places[position] if position < len(places) else theirs.get("items", True)
+        if item is False:
+            continue
+        if place is False:
+            each = Fit(Level.FAILS, f"[{position}]", "so many items are not allowed")
+        else:
+            each = _fits(given.part(item), taker.part(place), met).under(f"[{position}]" if places or ours else "[]")
+        found.append(each if mine.get("minItems", 0) > position else each.at_most(Level.MAY_FAIL))
+    return _all_of(found)
+
+
+def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    mine, theirs = given.schema, taker.schema
+    offered, always = mine.get("properties", {}), set(mine.get("required", ()))
+    wanted, needed = theirs.get("properties", {}), set(theirs.get("required", ()))
+    others, extra = (
+        mine.get("additionalProperties", given.origin in ("document", "raw")),
+        theirs.get("additionalProperties", True),
+    )
+    found = []
+    for name in wanted.keys() | needed:
+        if name in offered:
+            each = _fits(given.part(offered[name]), taker.part(wanted.get(name, ANYTHING)), met).under(f".{name}")
+            found.append(each if name in always else each.at_most(Level.MAY_FAIL))
+        if name in needed and name not in always:
+            missing = Level.MAY_FAIL if name in offered or others is not False else Level.FAILS
+            found.append(
+                Fit(missing, f".{name}", "it may be missing" if missing is Level.MAY_FAIL else "it is missing")
+            )
+        if name not in offered and others is not False:
+            each = _fits(given.part(others), taker.part(wanted.get(name, ANYTHING)), met).under(f".{name}")
+            found.append(each.at_most(Level.MAY_FAIL))
+    for name in offered.keys() - wanted.keys():
+        each = _extra(given.part(offered[name]), taker, extra, met).under(f".{name}")
+        found.append(each if name in always else each.at_most(Level.MAY_FAIL))
+    if others is not False:
+        found.append(_extra(given.part(others), taker, extra, met).at_most(Level.MAY_FAIL))
+    return _all_of(found)
+
+
+def _extra(given: Declared, taker: Declared, extra: Any, met: _Pairs) -> Fit:
+    if extra is False:
+        return Fit(Level.FAILS, "", "no such key is allowed")
+    return _fits(given, taker.part(extra), met)
+
+
+def _python(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    """Compare where a value is none of JSON's."""
+    mine, theirs = _sort(given), _sort(taker)
+    if {mine, theirs} <= _SEQUENCES and (mine == theirs or taker.converts):
+        return _all_of((_limits(given, taker), _items(given, taker, met), _without_duplicates(given, taker)))
+    if mine == theirs:
+        same = taker.schema.get("limits") in (None, given.schema.get("limits"))
+        return GOOD if same else Fit(Level.UNPROVEN, "", f"{taker.schema['limits']} is not promised")
+    sometimes = taker.converts and "object" not in (mine, theirs) and "null" not in (mine, theirs)
+    return _mismatch(Level.MAY_FAIL if sometimes or given.is_loose else Level.FAILS, given, taker)
+
+
+_SETS = {"set", "frozenset"}
+_SEQUENCES = {"array", "tuple", *_SETS}
+
+
+def _sort(each: Declared) -> str:
+    return str(each.schema["python"]) if each.kind == "python" else each.kind
+
+
+def _without_duplicates(given: Declared, taker: Declared) -> Fit:
+    fewer = _sort(taker) in _SETS and _sort(given) not in _SETS and taker.schema.get("minItems", 0) > 1
+    return Fit(Level.MAY_FAIL, "", "duplicates count once in a set") if fewer else GOOD
+
+
+def _as_constant(given: Declared, taker: Declared) -> Fit:
+    """Compare a type with one value of it."""
+    value = taker.schema["const"]
+    if given.kind == "null" and value is None:
+        return GOOD
+    possible = (
+        given.kind == kind_of(value) or (given.kind, kind_of(value)) == ("number", "integer") or given.kind == "python"
+    )
+    return _mismatch(Level.MAY_FAIL if possible or given.is_loose else Level.FAILS, given, taker)
+
+
+def kind_of(value: Any) -> str:
+    """Return the JSON type of a value, or `other`."""
+    if value is None:
+        return "null"
+    return next((name for cls, name in _KINDS if isinstance(value, cls)), "other")
+
+
+_KINDS: list[tuple[type, str]] = [
+    *((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (list, "array"), (dict, "object"))
+]
+
+
+def _known_value(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+    """Compare a value that is known."""
+    value, kind = given.schema["const"], kind_of(given.schema["const"])
+    if taker.kind == "const":
+        same = type(value) is type(taker.schema["const"]) and value == taker.schema["const"]
+        return GOOD if same else _mismatch(Level.FAILS, given, taker)
+    if taker.kind == "python":
+        known = value in taker.schema.get("enum", ()) and taker.converts
+        return GOOD if known else _mismatch(Level.UNPROVEN, given, taker)
+    if kind == "other":
+        return _mismatch(Level.UNPROVEN, given, taker)
+    return _one(given.part(_schema_of(value, kind)), taker.part(_without_what_holds(taker.schema, value, kind)), met)
+
+
+def _without_what_holds(schema: dict[str, Any], value: Any, kind: str) -> dict[str, Any]:
+    """Return a schema without the limits of which the value itself says that they hold."""
+    held = set()
+    if kind == "string" and "pattern" in schema and re.search(schema["pattern"], value):
+        held.add("pattern")
+    if kind in ("integer", "number") and "multipleOf" in schema and value % schema["multipleOf"] == 0:
+        held.add("multipleOf")
+    return {key: limit for key, limit in schema.items() if key not in held}
+
+
+def _schema_of(value: Any, kind: str) -> dict[str, Any]:
+    """Return the narrowest schema of a value that is known."""
+    if kind in ("integer", "number"):
+        return {"type": kind, "minimum": value, "maximum": value}
+    if kind == "string":
+        return {"type": kind, "minLength": len(value), "maxLength": len(value)}
+    if kind == "array":
+        return {
+            "type": kind,
+            "prefixItems": [{"const": item} for item in value],
+            "minItems": len(value),
+            "items": False,
+        }
+    if kind == "object":
+        properties = {name: {"const": item} for name, item in value.items()}
+        return {"type": kind, "properties": properties, "required": list(value), "additionalProperties": False}
+    return {"type": kind}
