@@ -4,15 +4,18 @@ import inspect
 import re
 from pathlib import Path
 
+import doubleweave
 from doubleweave import errors
 
 PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 
 
 def rows() -> list[str]:
+    # Some are defined where they are raised, and are known once that is imported.
+    public = {name: getattr(doubleweave, name) for name in doubleweave.__all__}
     found = []
     for name, code in sorted(errors.error_code_registry().items(), key=lambda item: item[1]):
-        error = getattr(errors, name, None)
+        error = public.get(name)
         if error is None:
             continue
         parameters = list(inspect.signature(error.__init__).parameters)[1:]

@@ -11,6 +11,7 @@ _HOMES = {
         "_lanes.tools": "StreamingTool Tool",
         "checking.findings": "CheckReport Finding",
         "checking.flow_check": "check_flow",
+        "attest": "AttestationInputError AttestationReport attest_flow attest_flow_async",
         "core.predicates": "evaluate_predicate",
         "errors": (
             "ApprovalDeniedError AsyncLaneUnsupportedError CheckpointCorruptError CheckpointDriftError "
@@ -29,6 +30,10 @@ _HOMES = {
             "AnyFlow ConditionalEdge ContextCollisionPolicy DAGFlow DAGFlowStep DriftInfo Flow FlowGovernance "
             "FlowLifecycle FlowStatus FlowStep get_schema_ref_policy resolve_class_ref RetryPolicy "
             "schema_ref_policy SchemaRefAllowlist SchemaRefPolicy set_schema_ref_policy validate_dag_topology"
+        ),
+        "fuzz": (
+            "BUILTIN_PROPERTIES FaultConfig FlowFuzzer FlowProperty FuzzCase FuzzConfigError FuzzFailure FuzzReport "
+            "minimize_failure minimize_failure_async"
         ),
         "models.callbacks": (
             "ApprovalCallable ApprovalCallback ApprovalContext ApprovalDecision ApprovalRecord "
@@ -65,10 +70,11 @@ _HOMES = {
         "stores.snapshots": "FileCheckpointer InMemoryCheckpointer",
         "stores.step_caches": "FileStepCache InMemoryStepCache",
         "stores.traces": "FileTraceStore InMemoryTraceStore redact_execution_result TraceStore",
+        "testing.replay": "FixtureStaleError",
     }.items()
     for name in names.split()
 }
-_MODULES = {"errors", "executor", "flow", "integrations", "models", "plugins", "stores"}
+_MODULES = {"attest", "errors", "executor", "flow", "fuzz", "integrations", "models", "plugins", "stores", "testing"}
 
 __all__ = sorted(_HOMES)
 
@@ -76,6 +82,10 @@ if TYPE_CHECKING:
     from doubleweave._lanes.decorators import tool as tool
     from doubleweave._lanes.tools import StreamingTool as StreamingTool
     from doubleweave._lanes.tools import Tool as Tool
+    from doubleweave.attest import AttestationInputError as AttestationInputError
+    from doubleweave.attest import AttestationReport as AttestationReport
+    from doubleweave.attest import attest_flow as attest_flow
+    from doubleweave.attest import attest_flow_async as attest_flow_async
     from doubleweave.checking.findings import CheckReport as CheckReport
     from doubleweave.checking.findings import Finding as Finding
     from doubleweave.checking.flow_check import check_flow as check_flow
@@ -142,6 +152,16 @@ if TYPE_CHECKING:
     from doubleweave.flow import schema_ref_policy as schema_ref_policy
     from doubleweave.flow import set_schema_ref_policy as set_schema_ref_policy
     from doubleweave.flow import validate_dag_topology as validate_dag_topology
+    from doubleweave.fuzz import BUILTIN_PROPERTIES as BUILTIN_PROPERTIES
+    from doubleweave.fuzz import FaultConfig as FaultConfig
+    from doubleweave.fuzz import FlowFuzzer as FlowFuzzer
+    from doubleweave.fuzz import FlowProperty as FlowProperty
+    from doubleweave.fuzz import FuzzCase as FuzzCase
+    from doubleweave.fuzz import FuzzConfigError as FuzzConfigError
+    from doubleweave.fuzz import FuzzFailure as FuzzFailure
+    from doubleweave.fuzz import FuzzReport as FuzzReport
+    from doubleweave.fuzz import minimize_failure as minimize_failure
+    from doubleweave.fuzz import minimize_failure_async as minimize_failure_async
     from doubleweave.models.callbacks import ApprovalCallable as ApprovalCallable
     from doubleweave.models.callbacks import ApprovalCallback as ApprovalCallback
     from doubleweave.models.callbacks import ApprovalContext as ApprovalContext
@@ -233,6 +253,7 @@ if TYPE_CHECKING:
     from doubleweave.stores.traces import InMemoryTraceStore as InMemoryTraceStore
     from doubleweave.stores.traces import TraceStore as TraceStore
     from doubleweave.stores.traces import redact_execution_result as redact_execution_result
+    from doubleweave.testing.replay import FixtureStaleError as FixtureStaleError
 else:
 
     def __getattr__(name: str) -> Any:

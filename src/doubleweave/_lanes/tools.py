@@ -147,6 +147,11 @@ class Tool(ToolBase):
         return tool
 
 
+# As they are here: while somebody has replaced them on the class, tools are called through what stands there.
+PLAIN_CALL = Tool._call_fn
+PLAIN_CALL_ASYNC = Tool._call_fn_async
+
+
 def _raw(validated: Any) -> dict[str, Any]:
     raw: dict[str, Any] = validated.model_dump() if isinstance(validated, BaseModel) else validated
     return raw

@@ -5,9 +5,10 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
 
@@ -86,7 +87,7 @@ class ToolBase:
         self.description = description
         self.input_schema = input_schema
         self.output_schema = output_schema
-        self.fn = fn
+        self._take_fn(fn)
         self.timeout_seconds = timeout_seconds
         self.max_output_size = max_output_size
         self.schema_version = schema_version
@@ -95,16 +96,26 @@ class ToolBase:
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.dry_run_fn = dry_run_fn
         self.inline = inline
-        self.is_async = _is_async_callable(fn)
-        # Calling it runs nothing yet.
-        self._is_coroutine_function = isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
         self._safety_declared = safety is not None
-        self._habit = Habit()
         if self.safety.supports_dry_run and dry_run_fn is None:
             raise ToolDefinitionError(name, "safety.supports_dry_run is True but no dry_run_fn was given")
 
     def __repr__(self) -> str:
         return f"Tool(name={self.name!r})"
+
+    def with_fn(self, fn: Callable[[Any], Any]) -> Self:
+        """Return a copy that calls another function, plain or async; everything else stays as it is."""
+        twin = copy(self)
+        twin.metadata = dict(self.metadata)
+        twin._take_fn(fn)
+        return twin
+
+    def _take_fn(self, fn: Callable[[Any], Any]) -> None:
+        self.fn = fn
+        self.is_async = _is_async_callable(fn)
+        # Calling it runs nothing yet.
+        self._is_coroutine_function = isinstance(fn, FunctionType) and bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
+        self._habit = Habit()
 
     @property
     def input_schema(self) -> Any:
