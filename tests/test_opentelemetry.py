@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,8 +25,9 @@ from telemetry_under_test import Kept, Measurements, Spans, attributes_of, conte
 
 
 @pytest.fixture
-def spans() -> Spans:
-    return Spans()
+def spans(caplog: pytest.LogCaptureFixture) -> Iterator[Spans]:
+    yield Spans()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 def traced(
@@ -208,8 +207,28 @@ def test_span_events_leave_the_call_of_a_fallback_out(
 @ways
 @pytest.mark.parametrize("policy", [None, QUICK])
 def test_span_events_are_only_of_steps_that_were_retried(spans: Spans, run: Run, lane: str, policy: Any) -> None:
-    run(spans, lane, [linear(step("inc", retry=policy), step("boom", on_error="skip"))])
+    run(spans, lane, [linear(step("inc", retry=policy), step("double"))])
     assert [list(span.events) for span in spans.ended] == [[]] * 3
+
+
+@lanes
+@ways
+def test_span_of_a_step_whose_error_was_skipped_is_no_error(spans: Spans, run: Run, lane: str) -> None:
+    result = run(spans, lane, [linear(step("boom", on_error="skip"))])
+    assert result.execution_log[0].error_type == "FlowExecutionError"
+    span = spans.named("tool.boom")
+    told = attributes_of(span)
+    assert (told["step.success"], told["step.skipped"], "step.error_type" in told) == (True, True, False)
+    assert span.status.status_code is trace.StatusCode.UNSET
+
+
+@lanes
+def test_span_of_a_failed_flow_has_total_steps_only_where_they_are_known(spans: Spans, lane: str) -> None:
+    result = run_live(spans, lane, [linear(step("boom"), step("inc"))])
+    assert attributes_of(spans.named("flow.main"))["total_steps"] == 2
+    spans.clear()
+    export_result_to_otel(result, tracer=spans.tracer)
+    assert "total_steps" not in attributes_of(spans.named("flow.main"))
 
 
 @lanes
@@ -552,30 +571,3 @@ def test_a_resumed_run_tells_only_of_what_it_did_itself(spans: Spans, lane: str)
     spans.clear()
     export_result_to_otel(resumed, tracer=spans.tracer)
     assert_whole(spans, resumed)
-
-
-def ran(code: str) -> str:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def test_without_the_packages_importing_it_names_the_extra() -> None:
-    code = (
-        "import sys\nsys.modules['opentelemetry'] = None\nimport doubleweave.integrations\n"
-        "try:\n    import doubleweave.integrations.opentelemetry\n"
-        "except ImportError as error:\n    print(error)\n"
-    )
-    assert ran(code) == 'doubleweave.integrations.opentelemetry needs OpenTelemetry: pip install "doubleweave[otel]"\n'
-
-
-def test_the_root_does_not_import_it_and_has_the_module_of_integrations() -> None:
-    code = (
-        "import sys, doubleweave\nfrom doubleweave import *\nprint(doubleweave.integrations.__name__)\n"
-        "print('opentelemetry' in sys.modules, 'doubleweave.integrations.opentelemetry' in sys.modules)\n"
-    )
-    assert ran(code) == "doubleweave.integrations\nFalse False\n"
-
-
-@pytest.mark.parametrize("kind", [OTelTraceExporter, OTelMetricsMiddleware])
-def test_they_are_middleware(kind: type[Any]) -> None:
-    assert issubclass(kind, dw.BaseMiddleware)

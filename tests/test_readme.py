@@ -19,7 +19,7 @@ def blocks(page: str, kind: str) -> list[str]:
 BLOCKING, AWAITED, SHARED, FAILED, WATCHED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
 # Pages with one example: what both lanes share, one lane, the other lane, and what each of them prints.
-PAGES = ["docs/saving.md", "docs/stopping.md"]
+PAGES = ["docs/saving.md", "docs/stopping.md", "docs/opentelemetry.md"]
 
 
 def printed_by(*parts: str) -> str:

@@ -228,10 +228,19 @@ def json_schemas(awaited: Awaited) -> Iterator[Row]:
 
 
 def options(awaited: Awaited) -> Iterator[Row]:
+    # Not installed where this module is used to measure other libraries.
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from doubleweave.integrations.opentelemetry import OTelMetricsMiddleware, OTelTraceExporter
+
     class Listener(BaseMiddleware):
         def on_step_end(self, ctx: Any) -> None:
             pass
 
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
+    meter = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False).get_meter("bench")
     length = 1000
     plain = partial(executor_for(chain_of(length), floors.increment).execute_flow, "flow", X)
     floor = partial(floors.chain, length)
@@ -239,6 +248,8 @@ def options(awaited: Awaited) -> Iterator[Row]:
         ("a cache hit in memory", 3.0, {"step_cache": InMemoryStepCache()}),
         ("a snapshot in memory after each step", 3.0, {"checkpointer": InMemoryCheckpointer()}),
         ("middleware that listens to the end of steps", None, {"middleware": [Listener()]}),
+        ("OpenTelemetry spans (SDK, no exporter)", None, {"middleware": [OTelTraceExporter(tracer)]}),
+        ("OpenTelemetry metrics (SDK, read by nobody)", None, {"middleware": [OTelMetricsMiddleware(meter)]}),
     ):
         run = partial(executor_for(chain_of(length), floors.increment, **settings).execute_flow, "flow", X)
         yield ratio(f"with {name}, chain of {length:,}", run, floor, length, gate)
