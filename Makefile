@@ -17,11 +17,13 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev -e .
 	@touch $@
 
-generate: $(STAMP) ## Rewrite the generated lane from its source
+generate: $(STAMP) ## Rewrite the generated lane from its source, and the JSON Schema of flow files
 	@$(BIN)/python tools/lanes.py generate
+	@$(BIN)/python tools/flow_schema.py generate
 
-check-generated: $(STAMP) ## Prove that the generated lane is what its source says
+check-generated: $(STAMP) ## Prove that what is generated is what its sources say
 	@$(BIN)/python tools/lanes.py check
+	@$(BIN)/python tools/flow_schema.py check
 
 check: check-generated ## Guard, lint, format, types, layers and sizes; no other tests
 	$(BIN)/ruff check

@@ -48,6 +48,8 @@ _HOMES = {
         "models.cost": "compute_cost_report CostProfile CostReport lookup_price PriceSnap PROVIDER_PRICES",
         "models.events": "FlowEvent FlowEventKind",
         "models.fingerprints": "schema_dict_fingerprint schema_fingerprint",
+        "models.flow_files": "flow_from_dict flow_from_json flow_from_yaml flow_to_dict flow_to_json flow_to_yaml",
+        "models.flow_schema": "FILE_MATCH_PATTERNS flow_schema_json SCHEMA_DIALECT SCHEMA_ID",
         "models.hooks": (
             "BaseMiddleware FlowEndContext FlowExecutorMiddleware FlowStartContext StepChunkContext "
             "StepEndContext StepStartContext"
@@ -55,11 +57,11 @@ _HOMES = {
         "models.json_schema": "JsonSchema",
         "models.log_lines": "get_logger log_step_end log_step_error log_step_start",
         "models.observation": "ObservedStep ObservedTrace TraceRecorder",
+        "models.parse_limits": "DEFAULT_PARSE_LIMITS FlowParseLimits",
         "models.plans": "ExecutionPlan StepPlan",
         "models.product": "__version__",
         "models.records": "ExecutionResult StepRecord",
         "models.redaction": "DEFAULT_REDACT_KEYS RedactionPolicy",
-        "models.registry": "FlowRegistry",
         "models.replay": "ReplayMode ReplayResult StepDiff",
         "models.snapshots": "Checkpointer ExecutionSnapshot",
         "models.step_cache": "compute_input_value_hash StepCache StepCacheKey",
@@ -67,6 +69,9 @@ _HOMES = {
         "models.storage": "InMemoryStore RegistryStore",
         "models.versions": "FLOW_FORMAT_VERSION LEGACY_VERSION major same_major SNAPSHOT_VERSION TRACE_SCHEMA_VERSION",
         "plugins": "discover_flows discover_tools",
+        "registry": "FlowRegistry",
+        "stores.flow_directories": "ReloadReport WatchHandle",
+        "stores.flow_files": "FileStore load_flow_file",
         "stores.snapshots": "FileCheckpointer InMemoryCheckpointer",
         "stores.step_caches": "FileStepCache InMemoryStepCache",
         "stores.traces": "FileTraceStore InMemoryTraceStore redact_execution_result TraceStore",
@@ -74,7 +79,19 @@ _HOMES = {
     }.items()
     for name in names.split()
 }
-_MODULES = {"attest", "errors", "executor", "flow", "fuzz", "integrations", "models", "plugins", "stores", "testing"}
+_MODULES = {
+    "attest",
+    "errors",
+    "executor",
+    "flow",
+    "fuzz",
+    "integrations",
+    "models",
+    "plugins",
+    "registry",
+    "stores",
+    "testing",
+}
 
 __all__ = sorted(_HOMES)
 
@@ -202,6 +219,16 @@ if TYPE_CHECKING:
     from doubleweave.models.events import FlowEventKind as FlowEventKind
     from doubleweave.models.fingerprints import schema_dict_fingerprint as schema_dict_fingerprint
     from doubleweave.models.fingerprints import schema_fingerprint as schema_fingerprint
+    from doubleweave.models.flow_files import flow_from_dict as flow_from_dict
+    from doubleweave.models.flow_files import flow_from_json as flow_from_json
+    from doubleweave.models.flow_files import flow_from_yaml as flow_from_yaml
+    from doubleweave.models.flow_files import flow_to_dict as flow_to_dict
+    from doubleweave.models.flow_files import flow_to_json as flow_to_json
+    from doubleweave.models.flow_files import flow_to_yaml as flow_to_yaml
+    from doubleweave.models.flow_schema import FILE_MATCH_PATTERNS as FILE_MATCH_PATTERNS
+    from doubleweave.models.flow_schema import SCHEMA_DIALECT as SCHEMA_DIALECT
+    from doubleweave.models.flow_schema import SCHEMA_ID as SCHEMA_ID
+    from doubleweave.models.flow_schema import flow_schema_json as flow_schema_json
     from doubleweave.models.hooks import BaseMiddleware as BaseMiddleware
     from doubleweave.models.hooks import FlowEndContext as FlowEndContext
     from doubleweave.models.hooks import FlowExecutorMiddleware as FlowExecutorMiddleware
@@ -217,6 +244,8 @@ if TYPE_CHECKING:
     from doubleweave.models.observation import ObservedStep as ObservedStep
     from doubleweave.models.observation import ObservedTrace as ObservedTrace
     from doubleweave.models.observation import TraceRecorder as TraceRecorder
+    from doubleweave.models.parse_limits import DEFAULT_PARSE_LIMITS as DEFAULT_PARSE_LIMITS
+    from doubleweave.models.parse_limits import FlowParseLimits as FlowParseLimits
     from doubleweave.models.plans import ExecutionPlan as ExecutionPlan
     from doubleweave.models.plans import StepPlan as StepPlan
     from doubleweave.models.product import __version__ as __version__
@@ -224,7 +253,6 @@ if TYPE_CHECKING:
     from doubleweave.models.records import StepRecord as StepRecord
     from doubleweave.models.redaction import DEFAULT_REDACT_KEYS as DEFAULT_REDACT_KEYS
     from doubleweave.models.redaction import RedactionPolicy as RedactionPolicy
-    from doubleweave.models.registry import FlowRegistry as FlowRegistry
     from doubleweave.models.replay import ReplayMode as ReplayMode
     from doubleweave.models.replay import ReplayResult as ReplayResult
     from doubleweave.models.replay import StepDiff as StepDiff
@@ -245,6 +273,11 @@ if TYPE_CHECKING:
     from doubleweave.models.versions import same_major as same_major
     from doubleweave.plugins import discover_flows as discover_flows
     from doubleweave.plugins import discover_tools as discover_tools
+    from doubleweave.registry import FlowRegistry as FlowRegistry
+    from doubleweave.stores.flow_directories import ReloadReport as ReloadReport
+    from doubleweave.stores.flow_directories import WatchHandle as WatchHandle
+    from doubleweave.stores.flow_files import FileStore as FileStore
+    from doubleweave.stores.flow_files import load_flow_file as load_flow_file
     from doubleweave.stores.snapshots import FileCheckpointer as FileCheckpointer
     from doubleweave.stores.snapshots import InMemoryCheckpointer as InMemoryCheckpointer
     from doubleweave.stores.step_caches import FileStepCache as FileStepCache

@@ -40,12 +40,12 @@ from doubleweave.models.plans import ExecutionPlan
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.redaction import RedactionPolicy
-from doubleweave.models.registry import FlowRegistry
 from doubleweave.models.replay import ReplayMode, ReplayResult
 from doubleweave.models.snapshots import Checkpointer
 from doubleweave.models.step_cache import StepCache
 from doubleweave.models.steps import FlowStep
 from doubleweave.plugins import discover_tools
+from doubleweave.registry import FlowRegistry
 
 DryRunUnsupported = Literal["skip", "abort"]
 
@@ -122,7 +122,7 @@ class _Executor:
     @property
     def registry(self) -> FlowRegistry:
         """The registry that flows are looked up in."""
-        return self._setup.registry
+        return self._setup.registry  # type: ignore[return-value]  # the one that the constructor was given
 
     @property
     def registered_tools(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -71,6 +71,32 @@ class _FlowDefinition(BaseModel):
         if any(step.decision_candidates for step in self.steps):
             return DeterminismLevel.PARTIAL
         return DeterminismLevel.FULL
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the flow as JSON. As `flow_to_json`."""
+        from doubleweave.models.flow_files import flow_to_json
+
+        return flow_to_json(self, indent=indent)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+
+    def to_yaml(self) -> str:
+        """Return the flow as YAML. As `flow_to_yaml`."""
+        from doubleweave.models.flow_files import flow_to_yaml
+
+        return flow_to_yaml(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+
+    @classmethod
+    def from_json(cls, data: str, *, source: str | None = None) -> Self:
+        """Return the flow that a JSON text describes. As `flow_from_json`; a flow of the other kind is refused."""
+        from doubleweave.models.flow_files import flow_from_json, of_kind
+
+        return of_kind(cls, flow_from_json(data, source=source), source)
+
+    @classmethod
+    def from_yaml(cls, data: str, *, source: str | None = None) -> Self:
+        """Return the flow that a YAML text describes. As `flow_from_yaml`; a flow of the other kind is refused."""
+        from doubleweave.models.flow_files import flow_from_yaml, of_kind
+
+        return of_kind(cls, flow_from_yaml(data, source=source), source)
 
     @staticmethod
     def _resolve(ref: str | None) -> type[BaseModel] | None:

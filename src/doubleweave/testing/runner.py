@@ -8,7 +8,7 @@ from doubleweave._lanes.tools import Tool
 from doubleweave.executor import FlowExecutor
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.records import ExecutionResult
-from doubleweave.models.registry import FlowRegistry
+from doubleweave.registry import FlowRegistry
 from doubleweave.testing.fakes import fake_tool, plain_input, wrapped_tool
 
 
