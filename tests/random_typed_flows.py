@@ -66,7 +66,7 @@ SAMPLES: list[tuple[Any, list[Any]]] = [
     (bytes, [b"", b"raw"]),
     (Any, [None, 5, "five"]),
 ]
-TYPES = list(range(len(SAMPLES)))
+TYPES: list[int] = list(range(len(SAMPLES)))
 
 
 class Start(BaseModel):
@@ -96,7 +96,8 @@ KEYS: dict[type[BaseModel], dict[str, Any]] = {
     Start: {"a": int, "b": str, "c": float | None},
     StrictStart: {"a": int, "b": str, "d": list[int], "e": Point},
 }
-CONSTANTS = [0, 5, -1, 2.5, "red", "", True, None, [1, 2], {"x": 1}]
+PREDICATES = ["{} > 4", "{} == 'red'", "{}", "{} in ['red', 1]", "not {}", "{} != None", "{} and {} < 3"]
+CONSTANTS: list[Any] = [0, 5, -1, 2.5, "red", "", True, None, [1, 2], {"x": 1}]
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Tooling:
 def toolings(draw: st.DrawFn, name: str, known: dict[str, Any]) -> Tooling:
     """Draw a tool that mostly takes what is there."""
     there = [number for number in TYPES if SAMPLES[number][0] in known.values()]
-    kinds = st.sampled_from(there) if there and draw(st.integers(0, 3)) else st.sampled_from(TYPES)
+    kinds = st.sampled_from(there) if there and draw(st.integers(0, 3)) > 0 else st.sampled_from(TYPES)
     takes = {f"p{i}": draw(kinds) for i in range(draw(st.integers(0, 2)))}
     gives = {draw(st.sampled_from(["k", "m", f"{name}_out"])): draw(st.sampled_from(TYPES)) for _ in range(2)}
     optional = {key for key in takes if not draw(st.integers(0, 3))}
@@ -171,7 +172,7 @@ class Typed:
 def _sources(draw: st.DrawFn, wanted: Any, known: dict[str, Any]) -> Any:
     """Draw where a value comes from: mostly from a key of the same type, sometimes from anywhere."""
     same = [key for key, each in known.items() if each == wanted]
-    if same and draw(st.integers(0, 19)):
+    if same and draw(st.integers(0, 19)) > 0:
         return draw(st.sampled_from(same))
     anywhere = [*known, *(f"/{key}/x" for key in known), "/d/0", "nowhere"]
     pool: list[Any] = [*anywhere, *CONSTANTS] if draw(st.booleans()) else list(known)
@@ -189,7 +190,7 @@ def typed_flows(draw: st.DrawFn) -> Typed:
     """Draw a linear flow or a DAG of one to five tool steps, with fallbacks, skips, mappings and branches."""
     count = draw(st.integers(1, 5))
     tools: list[Tooling] = []
-    start: type[BaseModel] = draw(st.sampled_from([Start, StrictStart]))
+    start = draw(st.sampled_from(list(INPUTS)))
     known, is_dag = dict(KEYS[start]), draw(st.booleans())
     depends = [sorted(draw(st.sets(st.integers(0, i - 1), max_size=2))) if i else [] for i in range(count)]
     steps: list[Any] = []
@@ -208,7 +209,7 @@ def typed_flows(draw: st.DrawFn) -> Typed:
             steps.append(FlowStep(**fields))
         else:
             dependents = [f"n{j}" for j in range(count) if i in depends[j]]
-            if dependents and draw(st.integers(0, 3)):
+            if dependents and draw(st.integers(0, 3)) > 0:
                 fields |= _branches(draw, i, tooling, known, dependents)
             steps.append(DAGFlowStep(step_id=f"n{i}", depends_on=[f"n{j}" for j in depends[i]], **fields))
         known |= {target: tooling.gives.get(key) for target, key in (fields.get("output_mapping") or {}).items()}
@@ -232,12 +233,7 @@ def _branches(
     predicates = []
     for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(names))
-        shape = draw(
-            st.sampled_from(
-                ["{} > 4", "{} == 'red'", "{}", "{} in ['red', 1]", "not {}", "{} is_absent", "{} and {} < 3"]
-            )
-        )
-        predicates.append(shape.replace("is_absent", "!= None").format(name, name))
+        predicates.append(draw(st.sampled_from(PREDICATES)).format(name, name))
     return {
         "branches": [
             ConditionalEdge(target_step_id=draw(st.sampled_from(dependents)), predicate=each) for each in predicates

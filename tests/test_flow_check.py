@@ -202,6 +202,9 @@ def test_a_finding_names_flow_step_field_and_fix() -> None:
         ("a constant beyond a limit", linear(step("share", input_mapping={"share": 101})), [
             ("error", "type_mismatch", 0, "share"),
         ]),
+        ("a constant that no file holds", linear(step("share", input_mapping={"share": {1}})), [
+            ("warning", "not_serialisable", 0, "share"), ("unproven", "type_mismatch", 0, "share"),
+        ]),
         ("a constant within the limits", linear(step("share", input_mapping={"share": 100})), []),
         ("a type that JSON has not", linear(step("when"), step("say", input_mapping={"text": "moment"})), [
             ("warning", "type_mismatch", 1, "text"),

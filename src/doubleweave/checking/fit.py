@@ -290,6 +290,13 @@ _KINDS: list[tuple[type, str]] = [
 ]
 
 
+def is_json(value: Any) -> bool:
+    """Say whether a value is JSON data, through and through."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
+    return all(map(is_json, value)) if isinstance(value, list) else kind_of(value) != "other"
+
+
 def _known_value(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     """Compare a value that is known."""
     value, kind = given.schema["const"], kind_of(given.schema["const"])

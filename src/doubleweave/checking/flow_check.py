@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from doubleweave.checking.findings import CheckReport, Notes, Place
-from doubleweave.checking.fit import Level, any_of, fits
+from doubleweave.checking.fit import Level, any_of, fits, is_json
 from doubleweave.checking.interfaces import Interface, Outputs, combined, is_plain, outputs_of, part_at
 from doubleweave.checking.kinds import Declared, declared
 from doubleweave.checking.scope import UNKNOWN, Certainty, Known, Scope, Writer
@@ -207,6 +207,9 @@ class _FlowCheck:
                 found |= self._read(key, source, step, place)
             else:
                 found[key] = Known((Declared({"const": source}, {}, "plain"),), True)
+                if not is_json(source):
+                    detail, fix = "the constant is not JSON, so no flow file can hold it", "Give JSON data"
+                    self._notes.add(Level.MAY_FAIL, "not_serialisable", place, detail, fix, key)
         return found
 
     def _read(self, field: str, source: str, step: PlannedStep, place: Place, missing: Any = None) -> Given:

@@ -24,10 +24,13 @@ class Value:
     constants: tuple[object, ...] | None = None
     schemas: tuple[Declared, ...] = ()
     trouble: tuple[tuple[Level, str], ...] = ()
+    known_truth: bool | None = None
 
     @property
     def truth(self) -> bool | None:
         """Whether it counts as true; None when that depends."""
+        if self.known_truth is not None:
+            return self.known_truth
         if self.constants is not None and len({bool(each) for each in self.constants}) == 1:
             return bool(self.constants[0])
         return False if self.kinds == _NULL else None
@@ -100,28 +103,31 @@ class _Reader:
         return Value(frozenset((kind,)), constants, trouble=trouble)
 
     def _set(self, elements: list[ast.expr]) -> Value:
-        whole = self._collection("array", elements)
-        if whole.constants is None:
-            return Value(None, trouble=(*whole.trouble, (Level.UNPROVEN, "a set of values that may not be hashable")))
-        if any(isinstance(each, list) for each in whole.constants[0]):  # type: ignore[attr-defined]  # the list made above
-            return Value(None, trouble=(*whole.trouble, (Level.FAILS, "a set cannot hold a list")))
-        return whole
+        values = [self.read(element) for element in elements]
+        trouble = [each for value in values for each in (*value.trouble, *_unless(value, _HASHABLE, "to be in a set"))]
+        whole = self._collection("set", elements)
+        return Value(whole.kinds, whole.constants, trouble=tuple(trouble))
 
     def _boolean(self, node: ast.BoolOp) -> Value:
         deciding = isinstance(node.op, ast.Or)
         trouble: list[tuple[Level, str]] = []
-        truths: list[bool | None] = []
+        values: list[Value] = []
         for part in node.values:
             value = self.read(part)
-            certain = all(truth is (not deciding) for truth in truths)
+            certain = all(each.truth is (not deciding) for each in values)
             trouble += [(level if certain else min(level, Level.MAY_FAIL), text) for level, text in value.trouble]
-            truths.append(value.truth)
+            values.append(value)
             if value.truth is deciding:
                 break
-        if deciding in truths:
-            return Value(None, (deciding,), trouble=tuple(trouble))
-        undecided = None in truths
-        return Value(None, None if undecided else (not deciding,), trouble=tuple(trouble))
+        truths = {each.truth for each in values}
+        # It is the value of one of them.
+        kinds = (
+            None
+            if any(each.kinds is None for each in values)
+            else frozenset().union(*(each.kinds or () for each in values))
+        )
+        truth = deciding if deciding in truths else None if None in truths else not deciding
+        return Value(kinds, trouble=tuple(trouble), known_truth=truth)
 
     def _unary(self, node: ast.UnaryOp) -> Value:
         operand = self.read(node.operand)
@@ -169,9 +175,17 @@ class _Reader:
         return Value(trouble=(*trouble, (Level.UNPROVEN, "it is not certain that the subscript finds something")))
 
 
-_NULL, _ARRAY, _STRING = frozenset(("null",)), frozenset(("array",)), frozenset(("string",))
+_NULL, _ARRAY, _STRING, _SET = (frozenset((kind,)) for kind in ("null", "array", "string", "set"))
 _NUMBERS = frozenset(("number", "boolean"))
+_HASHABLE = _NUMBERS | _NULL | _STRING
 _ORDERED = (_NUMBERS, _STRING)
+# What can be searched for what; in an array, anything can.
+_SEARCHED: list[tuple[frozenset[str], frozenset[str] | None]] = [
+    (_STRING, _STRING),
+    (frozenset(("object",)), _HASHABLE),
+    (_SET, _HASHABLE | _SET),
+    (_NUMBERS | _NULL, None),
+]
 
 
 def _constant(value: object) -> Value:
@@ -214,23 +228,32 @@ def _equal(left: Value, right: Value) -> bool | None:
 
 
 def _contained(left: Value, right: Value) -> tuple[bool | None, list[tuple[Level, str]]]:
-    if right.constants is not None and len(right.constants) == 1 and isinstance(right.constants[0], list):
-        items = right.constants[0]
+    items = right.constants[0] if right.constants is not None and len(right.constants) == 1 else None
+    if isinstance(items, list):
+        problems = _unless(left, _HASHABLE | _SET, "to be searched for in a set") if right.kinds == _SET else []
+        found = {_equal(left, _constant(item)) for item in items}
         if left.constants is not None:
             found = {each in items for each in left.constants}
-            return (found.pop() if len(found) == 1 else None), []
-        possible = [_equal(left, _constant(item)) for item in items]
-        return (False if all(each is False for each in possible) else None), []
-    if right.kinds == _ARRAY:
-        return None, []
-    if right.kinds == _STRING:
-        return None, _unless(left, _STRING, "to be searched for in a text")
-    return None, _unless(right, _ARRAY, "to search in it")
+        return (found.pop() if len(found) == 1 and None not in found else False if not items else None), problems
+    if right.kinds is None:
+        return None, [(Level.UNPROVEN, "it is not known whether it can be searched")]
+    problems = []
+    for kinds, wanted in _SEARCHED:
+        if right.kinds & kinds:
+            found_here = (
+                _unless(left, wanted, "to be searched for") if wanted else [(Level.FAILS, "it cannot be searched")]
+            )
+            problems += [
+                (level if right.kinds <= kinds else min(level, Level.MAY_FAIL), text) for level, text in found_here
+            ]
+    return None, problems
 
 
 def _ordered(operator: ast.cmpop, left: Value, right: Value) -> tuple[bool | None, list[tuple[Level, str]]]:
     if left.kinds is None or right.kinds is None:
         return None, [(Level.UNPROVEN, "it is not known whether the two can be ordered")]
+    if left.kinds == right.kinds == _SET:
+        return None, []
     for kinds in _ORDERED:
         if left.kinds <= kinds and right.kinds <= kinds:
             return _order_of_constants(operator, left, right), []
