@@ -269,11 +269,11 @@ def _load_fixture(path: Path) -> list[Interaction]:
         ValueError: It is malformed; says where.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no recording {path}; run with {RECORD_ENV_VAR}=1 to make it") from None
     try:
-        document = json.loads(text)
+        document = json.loads(content)
         if not isinstance(document, dict):
             raise ValueError(f"expected an object, found {type(document).__name__}")
         if document.get("version") != _VERSION:
