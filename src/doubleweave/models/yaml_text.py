@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from doubleweave.models.json_text import LONGEST_NUMBER, json_fault
-from doubleweave.models.json_values import json_path
+from doubleweave.models.json_values import json_path, shortened
 from doubleweave.models.parse_limits import FlowParseLimits, Meter, StructureError, check_bytes
 
 _TAG = "tag:yaml.org,2002:"
@@ -26,7 +26,7 @@ def dump_yaml(value: Any) -> str:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    return str(yaml.dump(value, Dumper=Dumper, default_flow_style=False, sort_keys=True, allow_unicode=True))
+    return str(yaml.dump(value, Dumper=Dumper, default_flow_style=False, sort_keys=True))
 
 
 def parse_yaml(text: str, limits: FlowParseLimits) -> Any:
@@ -46,6 +46,9 @@ def parse_yaml(text: str, limits: FlowParseLimits) -> Any:
     import yaml
 
     check_bytes(text, limits)
+    if "\ufeff" in text:
+        # Parsers of YAML disagree about it.
+        raise ValueError('there is a byte order mark: save the file without it, or write "\\uFEFF"')
     reader = _Reader(yaml, limits)
     # The parser in C reads the same, forty times as fast; it is not part of every `pyyaml`.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,7 +58,7 @@ def parse_yaml(text: str, limits: FlowParseLimits) -> Any:
     except yaml.YAMLError as error:
         if "maximum nesting depth" in str(error):
             raise RecursionError(str(error)) from error
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(shortened(" ".join(str(error).split()))) from error
     except StructureError:
         # What is no mapping is refused for that, whatever else is in it.
         if isinstance(reader.root, dict):
@@ -82,7 +85,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             raise _fault(
                 event,
-                f"the alias *{event.anchor} is refused, since a few aliases can stand for any number of values "
+                f"the alias *{event.anchor[:80]} is refused, since a few aliases can stand for any number of values "
                 "(max_nodes): write the value out",
             )
         if isinstance(event, yaml.DocumentStartEvent):
@@ -177,7 +180,7 @@ class _Scalars:
 
 
 def _tag_name(tag: str) -> str:
-    return f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
+    return shortened(f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag)
 
 
 def _fault(event: Any, text: str) -> ValueError:
