@@ -48,11 +48,19 @@ class Spans:
         return parent
 
     def by_key(self) -> dict[Key, dict[str, Any]]:
-        """Return all that spans of runs and steps say, with the keys of their parents instead of ids."""
-        mine = {key_of(span): span for span in self.ended}
-        assert len(mine) == len(self.ended)
+        """Return all that spans of runs and steps say, with the keys of their parents instead of ids.
+
+        Spans of attempts, which no result tells, are left out, and so are the events that stand for them.
+        """
+        ended = [span for span in self.ended if not is_attempt(span)]
+        mine = {key_of(span): span for span in ended}
+        assert len(mine) == len(ended)
         keys = {context_of(span).span_id: key for key, span in mine.items()}
         return {key: told_by(span, keys) for key, span in mine.items()}
+
+
+def is_attempt(span: ReadableSpan) -> bool:
+    return span.name.startswith(f"{PREFIX}attempt.")
 
 
 def context_of(span: ReadableSpan) -> Any:
@@ -77,7 +85,6 @@ def told_by(span: ReadableSpan, keys: dict[int, Key]) -> dict[str, Any]:
         "attributes": attributes_of(span),
         "times": (span.start_time, span.end_time),
         "status": (span.status.status_code.name, span.status.description),
-        "events": [(event.name, dict(event.attributes or {}), event.timestamp) for event in span.events],
     }
 
 

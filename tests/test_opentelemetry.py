@@ -21,7 +21,7 @@ from doubleweave.integrations.opentelemetry import (
 from executors_under_test import execute, lanes, make_executor
 from lanes_under_test import number_tool
 from parity_scenarios import BRANCHING, QUICK, THREE_DEEP, dag, linear, node, step, tools
-from telemetry_under_test import Kept, Measurements, Spans, attributes_of, context_of, kept_by
+from telemetry_under_test import Kept, Measurements, Spans, attributes_of, context_of, is_attempt, kept_by
 
 
 @pytest.fixture
@@ -175,11 +175,36 @@ def test_span_of_a_step_on_a_branch_not_taken(spans: Spans, run: Run, lane: str,
 
 
 @lanes
-@ways
-def test_span_events_are_the_attempts_of_a_step_that_was_retried(spans: Spans, run: Run, lane: str) -> None:
-    result = run(spans, lane, [linear(step("flaky", retry=QUICK))])
+def test_attempts_are_spans_of_their_step_with_times_of_their_own(spans: Spans, lane: str) -> None:
+    result = run_live(spans, lane, [linear(step("flaky", retry=QUICK))])
+    owner, record = spans.named("tool.flaky"), result.execution_log[0]
+    attempts = [span for span in spans.ended if is_attempt(span)]
+    assert attributes_of(owner)["step.retry_count"] == 2
+    assert [
+        (span.name, attributes_of(span), span.status.status_code.name, span.status.description) for span in attempts
+    ] == [
+        *(
+            (
+                "doubleweave.attempt.flaky",
+                {"attempt.number": number, "attempt.error": "not yet", "attempt.error_type": "OSError"},
+                "ERROR",
+                "not yet",
+            )
+            for number in (1, 2)
+        ),
+        ("doubleweave.attempt.flaky", {"attempt.number": 3}, "UNSET", None),
+    ]
+    assert [spans.parent_of(span) for span in attempts] == [owner] * 3
+    moments = [time for span in attempts for time in (span.start_time or 0, span.end_time or 0)]
+    assert moments == sorted(moments)
+    assert nanoseconds(record.started_at) <= moments[0]
+    assert list(owner.events) == []
+
+
+@lanes
+def test_attempts_are_events_when_a_result_is_exported(spans: Spans, lane: str) -> None:
+    result = run_then_export(spans, lane, [linear(step("flaky", retry=QUICK))])
     span, record = spans.named("tool.flaky"), result.execution_log[0]
-    assert attributes_of(span)["step.retry_count"] == 2
     assert [(event.name, dict(event.attributes or {}), event.timestamp) for event in span.events] == [
         (
             "doubleweave.attempt",
@@ -191,24 +216,26 @@ def test_span_events_are_the_attempts_of_a_step_that_was_retried(spans: Spans, r
 
 
 @lanes
-@ways
 @pytest.mark.parametrize(("fallback", "success"), [("inc", True), ("boom", False)])
-def test_span_events_leave_the_call_of_a_fallback_out(
-    spans: Spans, run: Run, lane: str, fallback: str, success: bool
-) -> None:
+def test_the_call_of_a_fallback_is_no_attempt(spans: Spans, lane: str, fallback: str, success: bool) -> None:
     retry = dw.RetryPolicy(max_retries=1, backoff_seconds=0)
-    result = run(spans, lane, [linear(step("boom", retry=retry, on_error=f"fallback:{fallback}"))])
+    flow = linear(step("boom", retry=retry, on_error=f"fallback:{fallback}"))
+    result = run_then_export(spans, lane, [flow])
     assert result.success is success
     found = [dict(event.attributes or {}) for event in spans.named("tool.boom").events]
     assert found == [{"doubleweave.attempt.number": n, "doubleweave.attempt.error": "boom"} for n in (1, 2)]
+    spans.clear()
+    run_live(spans, lane, [flow])
+    assert [attributes_of(span)["attempt.number"] for span in spans.ended if is_attempt(span)] == [1, 2]
 
 
 @lanes
 @ways
 @pytest.mark.parametrize("policy", [None, QUICK])
-def test_span_events_are_only_of_steps_that_were_retried(spans: Spans, run: Run, lane: str, policy: Any) -> None:
+def test_only_steps_that_may_be_retried_have_attempts(spans: Spans, run: Run, lane: str, policy: Any) -> None:
     run(spans, lane, [linear(step("inc", retry=policy), step("double"))])
-    assert [list(span.events) for span in spans.ended] == [[]] * 3
+    assert [list(span.events) for span in spans.ended if not is_attempt(span)] == [[]] * 3
+    assert len(spans.ended) == 3 + (policy is not None and run is run_live)
 
 
 @lanes

@@ -51,7 +51,7 @@ _HOMES = {
         "models.flow_files": "flow_from_dict flow_from_json flow_from_yaml flow_to_dict flow_to_json flow_to_yaml",
         "models.flow_schema": "FILE_MATCH_PATTERNS flow_schema_json SCHEMA_DIALECT SCHEMA_ID",
         "models.hooks": (
-            "BaseMiddleware FlowEndContext FlowExecutorMiddleware FlowStartContext StepChunkContext "
+            "AttemptEndContext BaseMiddleware FlowEndContext FlowExecutorMiddleware FlowStartContext StepChunkContext "
             "StepEndContext StepStartContext"
         ),
         "models.json_schema": "JsonSchema",
@@ -229,6 +229,7 @@ if TYPE_CHECKING:
     from doubleweave.models.flow_schema import SCHEMA_DIALECT as SCHEMA_DIALECT
     from doubleweave.models.flow_schema import SCHEMA_ID as SCHEMA_ID
     from doubleweave.models.flow_schema import flow_schema_json as flow_schema_json
+    from doubleweave.models.hooks import AttemptEndContext as AttemptEndContext
     from doubleweave.models.hooks import BaseMiddleware as BaseMiddleware
     from doubleweave.models.hooks import FlowEndContext as FlowEndContext
     from doubleweave.models.hooks import FlowExecutorMiddleware as FlowExecutorMiddleware

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from doubleweave.core.draft import Draft, text_of
+from doubleweave.core.draft import Draft
 from doubleweave.core.effects import Invoke, InvokeExpired, Life
 from doubleweave.errors import (
     ApprovalDeniedError,
@@ -24,6 +24,7 @@ from doubleweave.models.callbacks import (
     GuardrailContext,
 )
 from doubleweave.models.contracts import side_effect_exceeds
+from doubleweave.models.log_lines import text_of
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import ToolBase
 

@@ -8,7 +8,7 @@ from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger, moment
 from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
-from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.log_lines import log_step_error, text_of
 from doubleweave.models.records import DEFAULTS, StepRecord, failed_step_record, own_copy, trusted_record
 
 
@@ -194,11 +194,3 @@ Outcome = Draft | Settled
 def _keep_error(record: StepRecord, error: Exception) -> None:
     name = type(error).__name__
     record.error_type, record.error_code, record.error_message = name, error_code_for(name), text_of(error)
-
-
-def text_of(error: BaseException) -> str:
-    """Return `str(error)` as text that UTF-8 can hold, or a stand-in when the error cannot even say what it is."""
-    try:
-        return str(error).encode(errors="backslashreplace").decode()
-    except Exception:
-        return f"<{type(error).__name__} without readable text>"

@@ -18,12 +18,13 @@ class Hooks:
     Each attribute is a tuple; where it is empty nobody listens and the hook's context need not be built.
     """
 
-    __slots__ = ("flow_end", "flow_start", "step_chunk", "step_end", "step_start")
+    __slots__ = ("attempt_end", "flow_end", "flow_start", "step_chunk", "step_end", "step_start")
 
     def __init__(self, chain: tuple[Any, ...]) -> None:
         self.flow_start = _listeners(chain, "on_flow_start")
         self.step_start = _listeners(chain, "on_step_start")
         self.step_chunk = _listeners(chain, "on_step_chunk")
+        self.attempt_end = _listeners(chain, "on_attempt_end")
         self.step_end = _listeners(chain, "on_step_end")
         self.flow_end = _listeners(chain, "on_flow_end")
 

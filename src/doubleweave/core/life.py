@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from doubleweave.core.composition import validate_composition
-from doubleweave.core.draft import Settled, text_of
+from doubleweave.core.draft import Settled
 from doubleweave.core.effects import Lane, Life
 from doubleweave.core.overlap import side_by_side
 from doubleweave.core.run import Request, Run
@@ -14,7 +14,7 @@ from doubleweave.core.setup import Setup, logger
 from doubleweave.core.snapshots import forget_snapshot
 from doubleweave.errors import FlowStatusError, SchemaValidationError
 from doubleweave.models.flows import FlowStatus
-from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.log_lines import log_step_error, text_of
 from doubleweave.models.records import ExecutionResult, failed_step_record
 from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX, flow_output_step_index
 

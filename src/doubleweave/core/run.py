@@ -12,12 +12,19 @@ from doubleweave.core.hooks import Hook, call_hooks, hooks_of
 from doubleweave.core.merge import heeds_collisions
 from doubleweave.core.plan import Plan, PlannedStep
 from doubleweave.core.scope import CURRENT_SCOPE, Scope
-from doubleweave.core.setup import Setup, logger
+from doubleweave.core.setup import Setup, logger, moment
 from doubleweave.errors import FlowCancelledError
 from doubleweave.models.cancellation import CancellationToken
 from doubleweave.models.cost import CostReport, compute_cost_report
 from doubleweave.models.flows import AnyFlow
-from doubleweave.models.hooks import FlowEndContext, FlowStartContext, StepEndContext, StepStartContext
+from doubleweave.models.hooks import (
+    AttemptEndContext,
+    FlowEndContext,
+    FlowStartContext,
+    StepEndContext,
+    StepStartContext,
+)
+from doubleweave.models.log_lines import text_of
 from doubleweave.models.records import ExecutionResult, Recorded, StepRecord, trusted_result
 
 
@@ -171,6 +178,24 @@ class Run:
                 started_at=started_at,
             )
             self.call_hooks(self.hooks.step_start, payload)
+
+    def attempt_ended(
+        self, index: int, tool_name: str, attempt: int, started: float, error: BaseException | None
+    ) -> None:
+        """Tell the hooks that a tool that may be retried was called, from `started` on, in seconds since the epoch."""
+        if self.hooks.attempt_end:
+            payload = AttemptEndContext.model_construct(
+                trace_id=self.trace_id,
+                flow_name=self.flow.name,
+                step_index=index,
+                tool_name=tool_name,
+                attempt=attempt,
+                started_at=moment(started),
+                ended_at=self.setup.clock.now(),
+                error_type=None if error is None else type(error).__name__,
+                error_message=None if error is None else text_of(error),
+            )
+            self.call_hooks(self.hooks.attempt_end, payload)
 
     def step_ended(self, step: Recorded) -> None:
         """Tell the hooks that a step has ended."""

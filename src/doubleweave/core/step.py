@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from doubleweave.core.caching import cache_key, keep, look_up
 from doubleweave.core.checks import ask_approval, ask_guardrail, choose_tool
-from doubleweave.core.draft import Draft, Outcome, Settled, text_of
+from doubleweave.core.draft import Draft, Outcome, Settled
 from doubleweave.core.effects import CallTool, Carried, Invoke, Life, NextChunk, OpenStream, Pause, unwrapped
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Request, Run
@@ -29,7 +29,7 @@ from doubleweave.errors import (
 )
 from doubleweave.models.contracts import SideEffectLevel
 from doubleweave.models.hooks import StepChunkContext
-from doubleweave.models.log_lines import log_step_end, log_step_start
+from doubleweave.models.log_lines import log_step_end, log_step_start, text_of
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.records import StepRecord
 from doubleweave.models.steps import RetryPolicy
@@ -138,17 +138,22 @@ def _call_with_retries(draft: Draft, tool: ToolBase, policy: RetryPolicy) -> Lif
         attempts += policy.max_retries
     for attempt in count(1):
         draft.record.retry_count = attempt - 1
+        started = run.time()
         try:
             raw_output = yield from _call(run, tool, tool.validate_input(draft.inputs))
-            return tool._validate_output(raw_output)
+            outputs = tool._validate_output(raw_output)
         except Exception as raised:
             error = unwrapped(raised)
+            run.attempt_ended(draft.step.index, tool.name, attempt, started, error)
             note = " (retry suppressed: the tool is not declared safe to retry)" if suppressed else ""
             draft.record.retry_errors.append(text_of(error) + note)
             if attempt >= attempts or not isinstance(error, retryable):
                 if isinstance(raised, StopIteration):
                     raise Carried(raised) from raised
                 raise
+        else:
+            run.attempt_ended(draft.step.index, tool.name, attempt, started, None)
+            return outputs
         delay = policy.compute_delay(attempt)
         if delay > 0:
             yield Pause(delay)

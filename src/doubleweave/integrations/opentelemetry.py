@@ -10,7 +10,14 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from doubleweave.models.hooks import BaseMiddleware, FlowEndContext, FlowStartContext, StepEndContext, StepStartContext
+from doubleweave.models.hooks import (
+    AttemptEndContext,
+    BaseMiddleware,
+    FlowEndContext,
+    FlowStartContext,
+    StepEndContext,
+    StepStartContext,
+)
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.records import ExecutionResult, StepRecord
 from doubleweave.models.step_index import FLOW_INPUT_STEP_INDEX
@@ -59,6 +66,23 @@ class OTelTraceExporter(BaseMiddleware):
             return
         step = _LiveStep(run, _start_step(self._tracer, run.context, ctx, ctx), _strand())
         self._newest[step.strand] = run.open[ctx.step_index] = step
+
+    def on_attempt_end(self, ctx: AttemptEndContext) -> None:
+        """Make the span of one call of a step's tool."""
+        run = self._runs.get(ctx.trace_id)
+        step = None if run is None else run.open.get(ctx.step_index)
+        if run is None or step is None:
+            return
+        attributes = {
+            "attempt.number": ctx.attempt,
+            "attempt.error": ctx.error_message,
+            "attempt.error_type": ctx.error_type,
+        }
+        parent = set_span_in_context(step.span, run.context)
+        span = _start(self._tracer, f"attempt.{ctx.tool_name}", parent, attributes, ctx.started_at)
+        if ctx.error_type is not None:
+            span.set_status(Status(StatusCode.ERROR, ctx.error_message))
+        span.end(_nanoseconds(ctx.ended_at))
 
     def on_step_end(self, ctx: StepEndContext) -> None:
         """End the span of a step, or make it when its start was not told."""
@@ -134,8 +158,9 @@ class OTelMetricsMiddleware(BaseMiddleware):
 def export_result_to_otel(result: ExecutionResult, *, tracer: Tracer) -> None:
     """Make the spans of a finished run, those of its sub-flows included, as children of the current span.
 
-    They are those of `OTelTraceExporter`, but for what a result does not tell: how many steps a flow has that failed, and
-    steps without a record. Steps that a resumed run took over are among them.
+    They are those of `OTelTraceExporter`, but for what a result does not tell: how many steps a flow has that failed, steps
+    without a record, and when attempts were made, so that these are events of their step instead of spans. Steps that a
+    resumed run took over are among them.
     """
     _export_run(tracer, get_current(), result)
 
@@ -218,6 +243,7 @@ def _export_run(tracer: Tracer, parent: Context, result: ExecutionResult) -> Non
         step = _start_step(tracer, context, result, record)
         if record.sub_result is not None:
             _export_run(tracer, set_span_in_context(step, context), record.sub_result)
+        _add_attempts(step, record)
         _end_step(step, record)
     _end_flow(span, result)
 
@@ -269,16 +295,15 @@ def _end_step(span: Span, record: StepRecord) -> None:
     }
     span.set_attributes(_named(attributes))
     ended_at = _nanoseconds(record.ended_at)
-    if record.retry_count:
-        _add_attempts(span, record, ended_at)
     if not record.success:
         span.set_status(Status(StatusCode.ERROR, record.error_message))
     span.end(ended_at)
 
 
-def _add_attempts(span: Span, record: StepRecord, ended_at: int) -> None:
-    """Add an event for each call of a step's own tool; they bear the time of its end, for no other one is known of them."""
-    for number in range(record.retry_count + 1):
+def _add_attempts(span: Span, record: StepRecord) -> None:
+    """Add an event for each call of a retried step's own tool; they bear the time of its end, for a record has no other."""
+    ended_at = _nanoseconds(record.ended_at)
+    for number in range(record.retry_count + 1 if record.retry_count else 0):
         error = record.retry_errors[number] if number < len(record.retry_errors) else None
         attributes = _named({"attempt.number": number + 1, "attempt.error": error})
         span.add_event(f"{PRODUCT}.attempt", attributes, ended_at)

@@ -49,6 +49,20 @@ class StepChunkContext(_Context):
     chunk: ToolChunk
 
 
+class AttemptEndContext(_Context):
+    """Given to ``on_attempt_end``, for each call of the tool of a step that has a retry policy; `attempt` counts from 1."""
+
+    trace_id: str
+    flow_name: str
+    step_index: int
+    tool_name: str
+    attempt: int
+    started_at: datetime
+    ended_at: datetime
+    error_type: str | None
+    error_message: str | None
+
+
 class StepEndContext(_Context):
     """Given to ``on_step_end``, once for each executed step, whatever its outcome."""
 
@@ -67,7 +81,7 @@ class FlowEndContext(_Context):
 
 @runtime_checkable
 class FlowExecutorMiddleware(Protocol):
-    """The hooks of a middleware. ``on_step_chunk`` is optional and therefore not among them."""
+    """The hooks of a middleware. ``on_step_chunk`` and ``on_attempt_end`` are optional and therefore not among them."""
 
     def on_flow_start(self, ctx: FlowStartContext) -> None:
         """Called before the first step."""
@@ -97,6 +111,9 @@ class BaseMiddleware:
 
     def on_step_chunk(self, ctx: StepChunkContext) -> None:
         """Called for each chunk of a streaming tool."""
+
+    def on_attempt_end(self, ctx: AttemptEndContext) -> None:
+        """Called after each call of a tool that may be retried, before the delay."""
 
     def on_step_end(self, ctx: StepEndContext) -> None:
         """Called after a step."""

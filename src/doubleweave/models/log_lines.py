@@ -50,3 +50,11 @@ def log_step_error(logger: logging.Logger, step_index: int, tool_name: str, erro
 
 def _redacted(data: dict[str, Any], redaction: RedactionPolicy | None) -> dict[str, Any]:
     return data if redaction is None else redaction.redact(data)
+
+
+def text_of(error: BaseException) -> str:
+    """Return `str(error)` as text that UTF-8 can hold, or a stand-in when the error cannot even say what it is."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception:
+        return f"<{type(error).__name__} without readable text>"
