@@ -57,7 +57,7 @@ def fuzzer_on(lane: str, flow: Any, tools: list[Tool], *properties: FlowProperty
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_flow_property_holds_when_its_check_is_truthy() -> None:
+def test_flowproperty_holds_when_its_check_is_truthy() -> None:
     result: Any = object()
     assert FlowProperty("p", lambda given: [given]).holds(result) is True
     assert FlowProperty("p", lambda given: []).holds(result) is False
@@ -77,7 +77,7 @@ def test_builtin_properties_are_by_name() -> None:
     assert PRESENT.holds(good.model_copy(update={"final_output": {}, "success": False}))
 
 
-def test_fault_config_takes_a_probability() -> None:
+def test_faultconfig_takes_a_probability() -> None:
     assert [FaultConfig(value).active for value in (0.0, 0.5, 1.0)] == [False, True, True]
     assert FaultConfig() == FaultConfig(output_fault_probability=0.0)
     for value in (-0.1, 1.1, float("nan"), float("inf")):
@@ -87,7 +87,7 @@ def test_fault_config_takes_a_probability() -> None:
         FaultConfig().output_fault_probability = 1.0  # type: ignore[misc]  # frozen
 
 
-def test_flow_fuzzer_needs_a_property() -> None:
+def test_flowfuzzer_needs_a_property() -> None:
     executor, flow = make_executor([], []), linear(step("t"))
     with pytest.raises(FuzzConfigError, match="at least one property of flow 'main'"):
         FlowFuzzer(executor, flow, [])
@@ -99,7 +99,7 @@ def test_flow_fuzzer_needs_a_property() -> None:
 
 
 @each_lane
-def test_run_gives_a_fuzz_report_with_fuzz_failures_of_fuzz_cases(lane: str) -> None:
+def test_run_gives_a_fuzzreport_in_which_each_fuzzfailure_has_its_fuzzcase(lane: str) -> None:
     flow = linear(step("t"))
     fuzzer = fuzzer_on(lane, flow, [number_tool("t", inc)], SUCCEEDS, PRESENT)
     report = run(lane, fuzzer, runs=40, seed=3, base_input={"n": 1})

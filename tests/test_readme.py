@@ -18,8 +18,9 @@ def blocks(page: str, kind: str) -> list[str]:
 
 BLOCKING, AWAITED, SHARED, FAILED, WATCHED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
-# Pages with one example: what both lanes share, one lane, the other lane, and what each of them prints.
-PAGES = ["docs/saving.md", "docs/stopping.md", "docs/opentelemetry.md"]
+# Pages of examples: what both lanes share, one lane, the other lane, and what each of them prints.
+PAGES = ["docs/saving.md", "docs/stopping.md", "docs/opentelemetry.md", "docs/testing.md"]
+EXAMPLES = [(page, number) for page in PAGES for number in range(len(blocks(page, "text")))]
 
 
 def printed_by(*parts: str) -> str:
@@ -42,11 +43,14 @@ def test_each_example_prints_what_stands_below_it(shared: str, code: str, printe
     assert printed_by(shared, code) == printed
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_example_of_a_page_prints_the_same_on_both_lanes(page: str) -> None:
-    shared, blocking, awaited = blocks(page, "python")
-    (printed,) = blocks(page, "text")
-    assert printed_by(shared, blocking) == printed_by(shared, awaited) == printed
+@pytest.mark.parametrize(("page", "number"), EXAMPLES)
+def test_the_examples_of_a_page_print_the_same_on_both_lanes(page: str, number: int) -> None:
+    parts, printed = blocks(page, "python"), blocks(page, "text")
+    assert len(parts) == 3 * len(printed)
+    # An example may use what those before it share.
+    shared = parts[: 3 * number + 1 : 3]
+    blocking, awaited = parts[3 * number + 1 : 3 * number + 3]
+    assert printed_by(*shared, blocking) == printed_by(*shared, awaited) == printed[number]
 
 
 def test_every_example_is_tested() -> None:
