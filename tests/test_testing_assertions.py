@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import doubleweave as dw
-from doubleweave import Flow, FlowRegistry, FlowStep, StreamingTool, Tool, ToolChunk
+from doubleweave import Flow, FlowRegistry, FlowStep, RetryPolicy, StreamingTool, Tool, ToolChunk
 from doubleweave.testing import DEFAULT_IGNORE_FIELDS, assert_lanes_agree, assert_result_matches
 from executors_under_test import execute, make_executor
 from lanes_under_test import Number, number_tool
@@ -134,6 +134,12 @@ AGREEING: dict[str, tuple[Any, list[Tool], dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "failed step": (linear(step("t")), [number_tool("t", fail_later)], {"n": 1}, {}),
+    "retried step": (
+        linear(step("t", retry=RetryPolicy(max_retries=2, backoff_seconds=0.0))),
+        [number_tool("t", fail_later)],
+        {"n": 1},
+        {},
+    ),
     "invalid input": (linear(step("inc")), [number_tool("inc", inc)], {"n": "none"}, {}),
     "missing tool": (linear(step("inc")), [], {"n": 1}, {}),
     "raised error": (linear(step("inc", output_mapping={"a": "b"})), [number_tool("inc", inc)], {"n": 1}, {}),
@@ -236,7 +242,9 @@ def test_lanes_that_differ_in_errors_are_told_by_path() -> None:
                 raise Rare("gone")
             return super().get_flow(name, version=version)
 
-    message = message_of(lambda: assert_lanes_agree(linear(step("t")), [number_tool("t", inc)], {"n": 1}, registry=Missing()))
+    message = message_of(
+        lambda: assert_lanes_agree(linear(step("t")), [number_tool("t", inc)], {"n": 1}, registry=Missing())
+    )
     assert "$.error: blocking None, awaited {'type': '" in message
     assert "Rare', 'message': 'gone'}" in message
 
@@ -251,6 +259,17 @@ def test_lanes_that_differ_in_hook_calls_alone_are_told() -> None:
     tool = StreamingTool(name="t", description="", input_schema=Number, output_schema=Number, stream_fn=chunks)
     lines = message_of(lambda: assert_lanes_agree(linear(step("t")), [tool], {"n": 1})).splitlines()
     assert lines[1:] == ["  $.hooks[2].StepChunkContext.chunk.data: blocking 0, awaited 1"]
+
+
+def test_every_hook_is_compared() -> None:
+    calls = count()
+
+    def fail(value: Any) -> dict[str, int]:
+        raise OSError(f"call {next(calls)}")
+
+    flow = linear(step("t", retry=RetryPolicy(max_retries=1, backoff_seconds=0.0)))
+    message = message_of(lambda: assert_lanes_agree(flow, [number_tool("t", fail)], {"n": 1}))
+    assert "$.hooks[2].AttemptEndContext.error_message: blocking 'call 0', awaited 'call 2'" in message
 
 
 def test_a_tool_that_tells_the_lanes_apart_is_found() -> None:

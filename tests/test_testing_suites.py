@@ -15,6 +15,7 @@ from doubleweave import (
     ExecutionSnapshot,
     FileCheckpointer,
     FileStepCache,
+    FileStore,
     FileTraceStore,
     InMemoryCheckpointer,
     InMemoryStepCache,
@@ -38,6 +39,12 @@ class TestInMemoryStore(RegistryStoreConformance):
     @pytest.fixture
     def store(self) -> InMemoryStore:
         return InMemoryStore()
+
+
+class TestFileStore(RegistryStoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path)
 
 
 class TestInMemoryStepCache(StepCacheConformance):
