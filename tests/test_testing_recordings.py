@@ -52,16 +52,14 @@ def test_rr_5_the_file_is_written_in_call_order_into_new_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, backend = tmp_path / "deep" / "er" / "f.json", Backend()
-    inside, first_is_in = threading.Event(), threading.Event()
+    second_has_begun = asyncio.Event()
 
-    def slow(value: Any) -> dict[str, int]:
-        first_is_in.set()
-        assert inside.wait(10)
+    async def slow(value: Any) -> dict[str, int]:
+        await second_has_begun.wait()
         return {"n": 100}
 
-    def quick(value: Any) -> dict[str, int]:
-        assert first_is_in.wait(10)
-        inside.set()
+    async def quick(value: Any) -> dict[str, int]:
+        second_has_begun.set()
         return {"n": 200}
 
     flow = dag(node("a", "slow"), node("b", "quick"), node("c", "t", "a b", source="a"))
@@ -70,7 +68,7 @@ def test_rr_5_the_file_is_written_in_call_order_into_new_folders(
 
     @record_then_replay(path)
     def run() -> ExecutionResult:
-        return execute(make_executor([flow], tools, max_step_concurrency=2), "sync")
+        return execute(make_executor([flow], tools, max_step_concurrency=2), "async")
 
     assert run().success
     expected = [entry(1, 100, "slow"), entry(1, 200, "quick"), entry(100, 101)]
