@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 PLOT := .venvs/plot
 
 .PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers bench-peers-write bench-plot
-.PHONY: parity build
+.PHONY: fuzz parity build
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-plot: $(PLOT)/.ready ## Draw the plots of docs/ from the kept results
 parity: $(STAMP) ## Compare the lanes on 20,000 random flows
 	@# One test that takes minutes: the dump of a test that hangs would come, and may crash while threads run.
 	DOUBLEWEAVE_PARITY_EXAMPLES=20000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/test_differential.py
+
+fuzz: $(STAMP) ## Read 100,000 hostile flow files and predicates
+	DOUBLEWEAVE_FUZZ_CASES=100000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/test_fuzzed_input.py
 
 build: $(STAMP) ## Build wheel and sdist into dist/
 	@$(BIN)/python -m hatchling build -d dist

@@ -73,6 +73,7 @@ class _Reader:
         self.root: Any = None
         self._yaml = yaml
         self._scalars = _Scalars(yaml)
+        self._limits = limits
         self._meter = Meter(limits)
         self._documents = 0
         # The mappings and lists that are not at their end, and for each of them the key or index of what is read.
@@ -110,6 +111,7 @@ class _Reader:
             owner[self._trail[-1]] = value
         elif isinstance(owner, list):
             owner.append(value)
+            self._check_steps(len(owner))
         else:
             self.root = value
         if isinstance(value, dict | list):
@@ -117,6 +119,12 @@ class _Reader:
             self._trail.append(_AWAITED if isinstance(value, dict) else 0)
         else:
             self._await_next()
+
+    def _check_steps(self, count: int) -> None:
+        # Later steps are not built only to be refused.
+        most = self._limits.max_steps
+        if most is not None and count > most and len(self._trail) == 2 and self._trail[0] == "steps":
+            raise StructureError(f"$.steps has more steps than max_steps={most} allows")
 
     def _await_next(self) -> None:
         if self._open:
@@ -167,7 +175,7 @@ class _Scalars:
             )
         if tag == f"{_TAG}str":
             return event.value
-        if len(event.value) > LONGEST_NUMBER:
+        if len(event.value.lstrip("+-")) > LONGEST_NUMBER:
             raise _fault(event, f"a number is longer than {LONGEST_NUMBER} characters")
         try:
             value = construct(self._node(tag, event.value))
