@@ -45,13 +45,15 @@ def tool_of(fn: Callable[[Any], Any], name: str = "t") -> Tool:
     return Tool(name=name, description="", input_schema=Anything, output_schema=Anything, fn=fn)
 
 
-def attested(lane: str, flow: Any, tools: list[Tool], **options: Any) -> AttestationReport:
+def attested(
+    lane: str, flow: Any, tools: list[Tool], middleware: list[Any] | None = None, **options: Any
+) -> AttestationReport:
     values: dict[str, Any] = {"n": 3, "repeats": 2, "seed": 0, **options}
-    if lane == "attest_flow":
-        return attest_flow(flow=flow, executor=make_executor([flow], tools), **values)
-    executor: FlowExecutor | AsyncFlowExecutor = make_executor([flow], tools)
+    executor: FlowExecutor | AsyncFlowExecutor = make_executor([flow], tools, middleware=middleware)
+    if isinstance(executor, FlowExecutor) and lane == "attest_flow":
+        return attest_flow(flow=flow, executor=executor, **values)
     if lane == "AsyncFlowExecutor":
-        executor = AsyncFlowExecutor(executor.registry)
+        executor = AsyncFlowExecutor(executor.registry, middleware=middleware)
         for each in tools:
             executor.register_tool(each)
     return asyncio.run(attest_flow_async(flow=flow, executor=executor, **values))
@@ -88,19 +90,21 @@ def test_at_1_numbers_out_of_range_are_refused(lane: str, options: dict[str, Any
 
 @each_lane
 def test_at_2_seed_inputs_are_copied_and_take_the_place_of_generated_ones(lane: str) -> None:
-    inputs = [{"items": ["a"]}, {"items": ["b"]}]
+    inputs: list[dict[str, Any]] = [{"items": ["a"]}, {"items": ["b"]}]
 
-    def add(value: Any) -> dict[str, Any]:
-        value.items.append("more")
+    class Adding(dw.BaseMiddleware):
+        def on_flow_start(self, ctx: dw.FlowStartContext) -> None:
+            ctx.initial_input["items"].append("more")
+
+    def size(value: Any) -> dict[str, Any]:
+        inputs[0]["items"].append("outside")
         return {"size": len(value.items)}
 
-    class Items(BaseModel):
-        items: list[str]
-
-    tool = Tool(name="t", description="", input_schema=Items, output_schema=Anything, fn=add)
-    report = attested(lane, linear(step("t")), [tool], n=0, seed=7, seed_inputs=iter(inputs))
+    report = attested(
+        lane, linear(step("t")), [tool_of(size)], n=0, seed=7, seed_inputs=iter(inputs), middleware=[Adding()]
+    )
     assert (report.n, report.seed, report.observed_deterministic) == (2, -1, True)
-    assert inputs == [{"items": ["a"]}, {"items": ["b"]}]
+    assert inputs == [{"items": ["a", *["outside"] * 4]}, {"items": ["b"]}]
 
 
 class Rich(BaseModel):

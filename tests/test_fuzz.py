@@ -189,12 +189,16 @@ def test_fz_2_case_0_is_the_base_input_and_each_later_one_has_one_mutation_of_it
     class Inputs(BaseMiddleware):
         def on_flow_start(self, ctx: dw.FlowStartContext) -> None:
             seen.append(copy.deepcopy(ctx.initial_input))
-            ctx.initial_input.clear()
+            if isinstance(deep := ctx.initial_input.get("deep"), dict):
+                deep.clear()
 
     flow = linear(step("t"))
     fuzzer = FlowFuzzer(executor_on(lane, flow, [tool_of(echo)], middleware=[Inputs()]), flow, [SUCCEEDS])
-    run(lane, fuzzer, runs=50, base_input=base)
+    never = FlowProperty("never", lambda result: False)
+    report = run(lane, dataclasses.replace(fuzzer, properties=[never]), runs=50, base_input=base)
     assert seen[0] == base == BASE
+    assert [failure.initial_input for failure in report.failures] == seen
+    assert report.failures[0].initial_input is not base
     assert [len(changed_keys(BASE, each)) for each in seen[1:]] == [1] * 49
     assert seen == [case.initial_input for case in fuzzer.cases(runs=50, seed=0, base_input=base)]
 
