@@ -189,9 +189,7 @@ def _check_head(data: Mapping[str, Any], source: str | None, limits: FlowParseLi
     """Check what is not the model's to check, in the order in which it is reported."""
     steps = data.get("steps")
     if limits.max_steps is not None and isinstance(steps, list | tuple) and len(steps) > limits.max_steps:
-        raise FlowSerializationError(
-            f"$.steps has {len(steps)} steps, more than max_steps={limits.max_steps} allows", source=source
-        )
+        raise FlowSerializationError(f"$.steps has more steps than max_steps={limits.max_steps} allows", source=source)
     kind = data.get("type")
     if not isinstance(kind, str) or kind not in KINDS:
         raise FlowSerializationError(
@@ -207,7 +205,7 @@ def _check_head(data: Mapping[str, Any], source: str | None, limits: FlowParseLi
 
 
 def _shown(value: Any) -> str:
-    return shortened(repr(value)) if value is None or _is_plain(value) else f"a {type(value).__name__}"
+    return shortened(repr(value)) if value is None or _is_plain(value) else f"of the type {type(value).__name__}"
 
 
 def _is_plain(value: Any) -> bool:
@@ -218,7 +216,12 @@ def _is_plain(value: Any) -> bool:
 def _listed(error: ValidationError) -> str:
     """Say of each error where it is and what is wrong, the first ones only when there are many."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{json_path(each['loc'])}: {shortened(each['msg'])}" for each in found[:_MOST_ERRORS]]
+    texts = [f"{json_path(each['loc'])}: {_printable(shortened(each['msg']))}" for each in found[:_MOST_ERRORS]]
     if len(found) > _MOST_ERRORS:
         texts.append(f"and {len(found) - _MOST_ERRORS} more")
     return "; ".join(texts)
+
+
+def _printable(text: str) -> str:
+    """Escape what a file may quote from itself into a message to deceive who reads it in a terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

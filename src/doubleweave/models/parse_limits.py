@@ -70,20 +70,18 @@ class Meter:
         if limits.max_depth is not None and len(trail) >= limits.max_depth:
             raise StructureError(f"{_place(trail)} is nested deeper than max_depth={limits.max_depth} allows")
         if isinstance(value, str):
-            self._check_text(value, trail, "")
+            self._check_text(value, trail, "is a text of")
         if trail and isinstance(trail[-1], str):
-            self._check_text(trail[-1], trail[:-1], "a key of ")
+            self._check_text(trail[-1], trail[:-1], "has a key of")
 
-    def _check_text(self, text: str, trail: list[Any], owner: str) -> None:
+    def _check_text(self, text: str, trail: list[Any], role: str) -> None:
         longest = self._limits.max_string_length
         if longest is not None and len(text) > longest:
             raise StructureError(
-                f"{_place(trail)} has {owner}{len(text)} characters, more than max_string_length={longest} allows"
+                f"{_place(trail)} {role} {len(text)} characters, more than max_string_length={longest} allows"
             )
         if not is_unicode(text):
-            raise StructureError(
-                f"{_place(trail)} has {owner or 'a text of '}what is no Unicode: half a surrogate pair"
-            )
+            raise StructureError(f"{_place(trail)} {role} half a surrogate pair, which is no Unicode")
 
 
 def is_unicode(text: str) -> bool:

@@ -106,14 +106,14 @@ class _Reader:
         if isinstance(owner, dict) and self._trail[-1] is _AWAITED:
             self._take_key(event, value, owner)
             return
+        if owner is None:
+            self.root = value
         self._meter.count(self._trail, value)
         if isinstance(owner, dict):
             owner[self._trail[-1]] = value
         elif isinstance(owner, list):
             owner.append(value)
             self._check_steps(len(owner))
-        else:
-            self.root = value
         if isinstance(value, dict | list):
             self._open.append(value)
             self._trail.append(_AWAITED if isinstance(value, dict) else 0)

@@ -115,7 +115,7 @@ class FlowDirectories:
             file = now[path] = seen.look_at(path, content)
             if owners.setdefault(file.key, path) is not path:
                 names = f"'{owners[file.key].relative_to(directory)}' and '{path.relative_to(directory)}'"
-                raise FlowSerializationError(f"{names} both hold the flow {file.key}", source=str(path))
+                raise FlowSerializationError(f"{names} both hold the flow {file.key!r}", source=str(path))
             if seen.registered.get(file.key) != file.digest:
                 self._register_from(path, content, overwrite)
                 seen.registered[file.key] = file.digest

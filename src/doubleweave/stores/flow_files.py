@@ -117,7 +117,8 @@ class FileStore:
             raise FlowNotFoundError(name, version=version) from None
         if (flow.name, flow.version) != (name, version):
             raise FlowSerializationError(
-                f"the file holds {flow.name}@{flow.version} and not the flow that its name says", source=str(path)
+                f"the file holds {f'{flow.name}@{flow.version}'!r} and not the flow that its name says",
+                source=str(path),
             )
         return flow
 
