@@ -16,7 +16,7 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-BLOCKING, AWAITED, SHARED, FAILED, WATCHED = blocks("README.md", "python")
+BLOCKING, AWAITED, SHARED, FAILED, WATCHED, CHECKED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
 # Pages of examples: what both lanes share, one lane, the other lane, and what each of them prints.
 PAGES = ["docs/saving.md", "docs/stopping.md", "docs/opentelemetry.md", "docs/testing.md"]
@@ -37,6 +37,7 @@ def printed_by(*parts: str) -> str:
         (SHARED, AWAITED, PRINTED[1]),
         (SHARED, FAILED, PRINTED[2]),
         (SHARED, WATCHED, PRINTED[3]),
+        (SHARED, CHECKED, PRINTED[4]),
     ],
 )
 def test_each_example_prints_what_stands_below_it(shared: str, code: str, printed: str) -> None:
@@ -54,7 +55,7 @@ def test_the_examples_of_a_page_print_the_same_on_both_lanes(page: str, number: 
 
 
 def test_every_example_is_tested() -> None:
-    assert len(PRINTED) == 5
+    assert len(PRINTED) == 6
     others = {page.name for page in (ROOT / "docs").glob("*.md")} - {Path(page).name for page in PAGES}
     assert {page: "```" in (ROOT / "docs" / page).read_text(encoding="utf-8") for page in others} == {
         "benchmarks.md": False,
@@ -74,4 +75,4 @@ def test_the_audit_prints_such_a_table() -> None:
         return [re.sub(r"\s+", " ", re.sub(r"[\d.]+", "#", line)) for line in table.strip().splitlines()]
 
     table = audit.table(audit.make_executor().execute_flow("audit", {}))
-    assert shape(table) == shape(PRINTED[4])
+    assert shape(table) == shape(PRINTED[5])
