@@ -1,7 +1,7 @@
 """Strategies for flows of tools with declared types, which may or may not fit together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from itertools import cycle

@@ -18,21 +18,23 @@ ALLOWED: dict[str, set[str]] = {
     "_async": BELOW_THE_LANES,
     "_sync": BELOW_THE_LANES,
     "flow": {"errors", "models"},
+    "tools": BELOW_THE_LANES,
+    "decorators": {"errors", "models", "tools"},
     "checking": {"errors", "models", "core"},
     "plugins": {"errors", "models"},
     "stores": {"errors", "models"},
     "integrations": {"errors", "models"},
     "registry": {"errors", "models", "plugins", "stores"},
-    "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins", "registry"},
+    "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins", "registry", "tools"},
     "__init__": BELOW_THE_LANES
-    | {"attest", "checking", "executor", "flow", "fuzz", "plugins", "registry", "stores", "testing"},
-    "testing": BELOW_THE_LANES | {"_sync", "executor", "registry", "stores"},
+    | {"attest", "checking", "decorators", "tools", "executor", "flow", "fuzz", "plugins", "registry", "stores", "testing"},
+    "testing": BELOW_THE_LANES | {"_sync", "executor", "registry", "stores", "tools"},
     "attest": {"errors", "executor", "models", "testing"},
-    "fuzz": {"_lanes", "attest", "errors", "executor", "models", "testing"},
+    "fuzz": {"attest", "errors", "executor", "models", "testing", "tools"},
     "examples": {"__init__", "errors", "executor", "flow"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}
-MAY_WAIT = {"_lanes", "stores", "integrations", "testing", "examples"}
+MAY_WAIT = {"_lanes", "tools", "stores", "integrations", "testing", "examples"}
 # What they draw comes from a seed that they are given, and no run depends on it.
 MAY_DRAW = {"attest", "fuzz"}
 OUTSIDE_WORLD = {
@@ -135,7 +137,7 @@ DIRECTION = [
     ("_lanes/a.py", "from doubleweave.executor import f", "imports doubleweave.executor"),
     ("_async/a.py", "from doubleweave._sync.executor import x", "imports doubleweave._sync.executor"),
     ("_sync/a.py", "if TYPE_CHECKING:\n    from doubleweave._async import executor", "imports doubleweave._async"),
-    ("flow/__init__.py", "from doubleweave._lanes.tools import Tool", "imports doubleweave._lanes.tools"),
+    ("flow/__init__.py", "from doubleweave.tools import Tool", "imports doubleweave.tools"),
     ("executor.py", "import doubleweave.examples.audit", "imports doubleweave.examples.audit"),
     ("examples/a.py", "from doubleweave._sync.executor import f", "imports doubleweave._sync.executor"),
     ("core/a.py", "from . import b", "imports ."),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubleweave.core.pointers import (
+from doubleweave.errors import DoubleweaveError
+from doubleweave.models.pointers import (
     POINTER_PREFIX,
     PointerResolutionError,
     is_pointer,
@@ -16,7 +17,6 @@ from doubleweave.core.pointers import (
     resolve_pointer,
     resolve_tokens,
 )
-from doubleweave.errors import DoubleweaveError
 
 DATA: dict[str, Any] = {
     "a": {"b": [10, {"c": None}], "": "empty", "1": "text one"},

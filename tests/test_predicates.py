@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from doubleweave.core.predicates import MAX_DEPTH, MAX_LENGTH, evaluate_predicate, predicate_names
 from doubleweave.errors import PredicateSyntaxError
+from doubleweave.models.predicates import MAX_DEPTH, MAX_LENGTH, evaluate_predicate, predicate_names
 
 CONTEXT: dict[str, Any] = {
     "x": 3,

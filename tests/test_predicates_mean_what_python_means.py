@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubleweave.core.predicates import evaluate_predicate
 from doubleweave.errors import PredicateSyntaxError
+from doubleweave.models.predicates import evaluate_predicate
 
 _values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, "", "a", "ab", b"a"]),

@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 THIN = "src/doubleweave/_async/executor.py"
 LANE = ("src/doubleweave/_async/", "src/doubleweave/_lanes/")
+ENGINE = (*LANE, "src/doubleweave/core/")
 
 
 def faults_of(root: Path) -> list[str]:
@@ -14,8 +15,10 @@ def faults_of(root: Path) -> list[str]:
     names = {path.relative_to(root).as_posix(): path for path in files if "_sync" not in path.parts}
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in names.items()}
     found = [f"{name} has {count} lines" for name, count in lines.items() if count > (499 if name == THIN else 600)]
-    lane = sum(count for name, count in lines.items() if name.startswith(LANE))
-    return [*found, f"the lane has {lane} lines"] if lane >= 1500 else found
+    for what, folders, most in (("lane", LANE, 1499), ("engine", ENGINE, 4500)):
+        count = sum(count for name, count in lines.items() if name.startswith(folders))
+        found += [f"the {what} has {count} lines"] if count > most else []
+    return found
 
 
 def test_no_file_and_no_lane_is_too_long() -> None:
@@ -36,6 +39,11 @@ def test_no_file_and_no_lane_is_too_long() -> None:
         (
             {"src/doubleweave/_async/a.py": 500, "src/doubleweave/_lanes/a.py": 500, "src/doubleweave/_lanes/b.py": 500},
             ["the lane has 1500 lines"],
+        ),
+        ({f"src/doubleweave/core/{number}.py": 500 for number in range(9)}, []),
+        (
+            {f"src/doubleweave/core/{number}.py": 500 for number in range(9)} | {"src/doubleweave/_lanes/a.py": 1},
+            ["the engine has 4501 lines"],
         ),
     ],
 )  # fmt: skip

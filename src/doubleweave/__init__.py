@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     name: module
     for module, names in {
-        "_lanes.decorators": "tool",
-        "_lanes.tools": "StreamingTool Tool",
+        "decorators": "tool",
+        "tools": "StreamingTool Tool",
+        "checking.compiler": "compile_flow CompilationError CompilationResult CompilationWarning",
         "checking.findings": "CheckReport Finding",
         "checking.flow_check": "check_flow",
         "attest": "AttestationInputError AttestationReport attest_flow attest_flow_async",
-        "core.predicates": "evaluate_predicate",
+        "models.predicates": "evaluate_predicate",
         "errors": (
             "ApprovalDeniedError AsyncLaneUnsupportedError CheckpointCorruptError CheckpointDriftError "
             "CheckpointerNotConfiguredError CheckpointNotFoundError CheckpointSaveError CheckpointVersionError "
@@ -96,17 +97,18 @@ _MODULES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from doubleweave._lanes.decorators import tool as tool
-    from doubleweave._lanes.tools import StreamingTool as StreamingTool
-    from doubleweave._lanes.tools import Tool as Tool
     from doubleweave.attest import AttestationInputError as AttestationInputError
     from doubleweave.attest import AttestationReport as AttestationReport
     from doubleweave.attest import attest_flow as attest_flow
     from doubleweave.attest import attest_flow_async as attest_flow_async
+    from doubleweave.checking.compiler import CompilationError as CompilationError
+    from doubleweave.checking.compiler import CompilationResult as CompilationResult
+    from doubleweave.checking.compiler import CompilationWarning as CompilationWarning
+    from doubleweave.checking.compiler import compile_flow as compile_flow
     from doubleweave.checking.findings import CheckReport as CheckReport
     from doubleweave.checking.findings import Finding as Finding
     from doubleweave.checking.flow_check import check_flow as check_flow
-    from doubleweave.core.predicates import evaluate_predicate as evaluate_predicate
+    from doubleweave.decorators import tool as tool
     from doubleweave.errors import ApprovalDeniedError as ApprovalDeniedError
     from doubleweave.errors import AsyncLaneUnsupportedError as AsyncLaneUnsupportedError
     from doubleweave.errors import CheckpointCorruptError as CheckpointCorruptError
@@ -249,6 +251,7 @@ if TYPE_CHECKING:
     from doubleweave.models.parse_limits import FlowParseLimits as FlowParseLimits
     from doubleweave.models.plans import ExecutionPlan as ExecutionPlan
     from doubleweave.models.plans import StepPlan as StepPlan
+    from doubleweave.models.predicates import evaluate_predicate as evaluate_predicate
     from doubleweave.models.product import __version__ as __version__
     from doubleweave.models.records import ExecutionResult as ExecutionResult
     from doubleweave.models.records import StepRecord as StepRecord
@@ -288,6 +291,8 @@ if TYPE_CHECKING:
     from doubleweave.stores.traces import TraceStore as TraceStore
     from doubleweave.stores.traces import redact_execution_result as redact_execution_result
     from doubleweave.testing.replay import FixtureStaleError as FixtureStaleError
+    from doubleweave.tools import StreamingTool as StreamingTool
+    from doubleweave.tools import Tool as Tool
 else:
 
     def __getattr__(name: str) -> Any:

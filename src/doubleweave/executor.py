@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 from doubleweave._async.executor import drive as drive_async
 from doubleweave._async.streams import watch as watch_async
 from doubleweave._lanes.clock import SYSTEM_CLOCK
-from doubleweave._lanes.tools import Tool
 from doubleweave._sync.executor import drive
 from doubleweave._sync.streams import watch
 from doubleweave.core.effects import LifeOn
@@ -46,6 +45,7 @@ from doubleweave.models.step_cache import StepCache
 from doubleweave.models.steps import FlowStep
 from doubleweave.plugins import discover_tools
 from doubleweave.registry import FlowRegistry
+from doubleweave.tools import Tool
 
 DryRunUnsupported = Literal["skip", "abort"]
 

@@ -22,7 +22,6 @@ from typing import Any
 from doubleweave._lanes.calls import InContext, Timer, await_in_thread, await_within, call_in_thread
 from doubleweave._lanes.loops import CLOSE_SECONDS, BackgroundLoop, Ticket
 from doubleweave._lanes.streams import AsyncStream, SyncStream
-from doubleweave._lanes.tools import PLAIN_CALL, PLAIN_CALL_ASYNC
 from doubleweave._lanes.workers import POOL, Job, outcome_of
 from doubleweave.core.effects import CallTool, Invoke, NextChunk, OpenStream, Pause, unwrapped
 from doubleweave.core.fibers import Fiber, Fibers
@@ -87,7 +86,8 @@ class AsyncPerformer:
         own = context.copy()
         # As in `SyncPerformer.call_alone`.
         plain = tool._is_coroutine_function and tool.timeout_seconds is None
-        call = tool.fn if plain and type(tool)._call_fn_async is PLAIN_CALL_ASYNC else tool._call_fn_async
+        cls = type(tool)
+        call = tool.fn if plain and cls._call_fn_async is cls._plain_call_async else tool._call_fn_async
         coroutine = call(argument)
         try:
             pending = own.run(coroutine.send, None)
@@ -246,7 +246,7 @@ class SyncPerformer:
         """Call a tool on this thread; what is awaitable is waited for."""
         if tool.is_async:
             return self._await(partial(tool._call_fn_async, argument), context.copy())
-        plain = tool.timeout_seconds is None and type(tool)._call_fn is PLAIN_CALL
+        plain = tool.timeout_seconds is None and type(tool)._call_fn is type(tool)._plain_call
         # A plain tool's function is called without `_call_fn` in between, which takes half as long.
         return context.copy().run(tool.fn if plain else tool._call_fn, argument)
 

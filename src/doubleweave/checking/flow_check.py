@@ -12,9 +12,9 @@ from doubleweave.checking.kinds import Declared, declared
 from doubleweave.checking.scope import UNKNOWN, Certainty, Known, Scope, Writer
 from doubleweave.checking.truth import Outlook, Value, outlook, value_of
 from doubleweave.core.plan import Plan, PlannedStep, make_plan
-from doubleweave.core.pointers import is_pointer, parse_pointer
 from doubleweave.errors import DAGDefinitionError, DoubleweaveError
 from doubleweave.models.flows import AnyFlow, FlowStatus
+from doubleweave.models.pointers import is_pointer, parse_pointer
 from doubleweave.models.refs import SchemaRefAllowlist, resolve_class_ref, schema_ref_policy
 from doubleweave.models.registry import FlowRegistry
 from doubleweave.models.tools import ToolBase

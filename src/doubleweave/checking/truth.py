@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from doubleweave.checking.fit import Level, kind_of
 from doubleweave.checking.kinds import Declared
-from doubleweave.core.predicates import predicate_tree
 from doubleweave.errors import PredicateSyntaxError
+from doubleweave.models.predicates import predicate_tree
 
 LookUp = Callable[[str], "Value"]
 """Returns what is known of the value of a context key."""

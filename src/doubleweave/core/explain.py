@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from doubleweave.core.pointers import is_pointer, parse_pointer
 from doubleweave.core.setup import Setup
 from doubleweave.errors import FlowNotFoundError
 from doubleweave.models.plans import ExecutionPlan, StepPlan
+from doubleweave.models.pointers import is_pointer, parse_pointer
 from doubleweave.models.schemas import bind_schema
 from doubleweave.models.steps import FlowStep
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from doubleweave.core.mapping import mapped_keys
 from doubleweave.core.plan import Plan, PlannedStep
-from doubleweave.core.predicates import predicate_names
+from doubleweave.models.predicates import predicate_names
 from doubleweave.models.tools import ToolBase
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from doubleweave.core.composition import validate_composition
 from doubleweave.core.draft import Settled
 from doubleweave.core.effects import Lane, Life
 from doubleweave.core.overlap import side_by_side
@@ -13,6 +12,7 @@ from doubleweave.core.schedule import one_at_a_time
 from doubleweave.core.setup import Setup, logger
 from doubleweave.core.snapshots import forget_snapshot
 from doubleweave.errors import FlowStatusError, SchemaValidationError
+from doubleweave.models.composition import validate_composition
 from doubleweave.models.flows import FlowStatus
 from doubleweave.models.log_lines import log_step_error, text_of
 from doubleweave.models.records import ExecutionResult, failed_step_record

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from doubleweave.core.pointers import PointerResolutionError, is_pointer, parse_pointer, resolve_pointer
+from doubleweave.models.pointers import PointerResolutionError, is_pointer, parse_pointer, resolve_pointer
 
 Resolver = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
-from doubleweave.core.composition import validate_composition
 from doubleweave.core.effects import Lane, Life
 from doubleweave.core.life import life_of, life_of_run
 from doubleweave.core.merge import apply_output_mapping
 from doubleweave.core.run import Request, Run, Start
 from doubleweave.core.scope import Scope
 from doubleweave.core.setup import Setup
+from doubleweave.models.composition import validate_composition
 from doubleweave.models.flows import AnyFlow, DAGFlow
 from doubleweave.models.records import ExecutionResult, StepRecord
 from doubleweave.models.replay import ReplayMode, ReplayResult, StepDiff

@@ -3,7 +3,6 @@
 from contextvars import copy_context
 from typing import Any
 
-from doubleweave.core.composition import validate_composition
 from doubleweave.core.draft import Settled
 from doubleweave.core.effects import Lane, Life
 from doubleweave.core.life import life_of, life_of_run
@@ -22,6 +21,7 @@ from doubleweave.errors import (
     OutputMappingError,
     PredicateSyntaxError,
 )
+from doubleweave.models.composition import validate_composition
 from doubleweave.models.records import ExecutionResult, own_copy
 from doubleweave.models.snapshots import ExecutionSnapshot
 from doubleweave.models.versions import SNAPSHOT_VERSION, same_major

@@ -6,13 +6,13 @@ from doubleweave.core.draft import Outcome, Settled
 from doubleweave.core.effects import Life
 from doubleweave.core.merge import apply_output_mapping, merge_step_outputs
 from doubleweave.core.plan import Level, PlannedStep
-from doubleweave.core.predicates import evaluate_predicate
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger
 from doubleweave.core.snapshots import save_snapshot, take_snapshot
 from doubleweave.core.step import SubFlowCancelled, life_of_step
 from doubleweave.errors import FlowCancelledError, FlowExecutionError, PredicateSyntaxError
 from doubleweave.models.log_lines import log_step_error
+from doubleweave.models.predicates import evaluate_predicate
 from doubleweave.models.records import trusted_step_record
 
 

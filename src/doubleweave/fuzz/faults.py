@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from doubleweave._lanes.tools import Tool
 from doubleweave.fuzz.mutations import mutated
 from doubleweave.fuzz.properties import FaultConfig
 from doubleweave.testing.fakes import plain_input, wrapped_tool
+from doubleweave.tools import Tool
 
 FaultHook: TypeAlias = Callable[[str, Any, random.Random], Any]
 """`hook(tool_name, outputs, rng)` returns the outputs to go on with."""

@@ -65,6 +65,9 @@ class ToolBase:
     """
 
     is_streaming: ClassVar[bool] = False
+    # What `_call_fn` and `_call_fn_async` are when nobody has overridden or replaced them: then a lane may call `fn` itself.
+    _plain_call: ClassVar[Any] = None
+    _plain_call_async: ClassVar[Any] = None
 
     def __init__(
         self,

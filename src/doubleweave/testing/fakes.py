@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from doubleweave._lanes.tools import StreamingTool, Tool
 from doubleweave.models.chunks import ToolChunk
 from doubleweave.models.tools import _is_async_callable
+from doubleweave.tools import StreamingTool, Tool
 
 
 class _Anything(BaseModel):

@@ -5,13 +5,13 @@ from contextvars import copy_context
 from copy import deepcopy
 from typing import Any
 
-from doubleweave._lanes.tools import Tool
 from doubleweave._sync.executor import drive
 from doubleweave.core.effects import Invoke, Lane, Life
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.product import PRODUCT
 from doubleweave.testing.assertions import DEFAULT_IGNORE_FIELDS, require_equal, without
 from doubleweave.testing.runner import FlowTestRunner
+from doubleweave.tools import Tool
 
 # A cost report has a measured time of its own.
 _TIMES = (*DEFAULT_IGNORE_FIELDS, "actual_execution_ms")

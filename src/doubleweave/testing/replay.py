@@ -14,12 +14,12 @@ from unittest.mock import patch
 
 from pydantic import BaseModel
 
-from doubleweave._lanes.tools import PLAIN_CALL, PLAIN_CALL_ASYNC, StreamingTool, Tool
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.chunks import ToolChunk
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.redaction import RedactionPolicy
 from doubleweave.models.tools import _is_async_callable
+from doubleweave.tools import PLAIN_CALL, PLAIN_CALL_ASYNC, StreamingTool, Tool
 
 RECORD_ENV_VAR = f"{PRODUCT.upper()}_RECORD"
 """Recordings are made while this environment variable is `1`."""

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from doubleweave._lanes.tools import Tool
 from doubleweave.executor import FlowExecutor
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.records import ExecutionResult
 from doubleweave.registry import FlowRegistry
 from doubleweave.testing.fakes import fake_tool, plain_input, wrapped_tool
+from doubleweave.tools import Tool
 
 
 class FlowTestRunner:

@@ -5,12 +5,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from doubleweave._lanes.tools import Tool
 from doubleweave.executor import AsyncFlowExecutor, FlowExecutor
 from doubleweave.models.flows import AnyFlow
 from doubleweave.models.hooks import BaseMiddleware, FlowEndContext
 from doubleweave.models.records import ExecutionResult
 from doubleweave.models.tools import _is_async_callable
+from doubleweave.tools import Tool
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from typing import Any, overload
 
 from pydantic import BaseModel
 
-from doubleweave._lanes.tools import Tool
 from doubleweave.errors import ToolDefinitionError
 from doubleweave.models.signatures import input_model_of, output_model_of
 from doubleweave.models.tools import _is_async_callable
+from doubleweave.tools import Tool
 
 
 class FunctionTool(Tool):

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from doubleweave._lanes.calls import await_in_thread, await_within, call_in_thread
 from doubleweave.core.effects import Carried, InvokeExpired
-from doubleweave.core.flow_interface import derive_input_schema, derive_output_schema, derive_safety, output_of
 from doubleweave.errors import ToolDefinitionError, ToolTimeoutError
 from doubleweave.models.chunks import ToolChunk
 from doubleweave.models.contracts import ToolSafetyContract
+from doubleweave.models.flow_interface import derive_input_schema, derive_output_schema, derive_safety, output_of
 from doubleweave.models.json_schema import JsonSchema
 from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import ToolBase, _is_async_callable
@@ -147,9 +147,8 @@ class Tool(ToolBase):
         return tool
 
 
-# As they are here: while somebody has replaced them on the class, tools are called through what stands there.
-PLAIN_CALL = Tool._call_fn
-PLAIN_CALL_ASYNC = Tool._call_fn_async
+Tool._plain_call = PLAIN_CALL = Tool._call_fn
+Tool._plain_call_async = PLAIN_CALL_ASYNC = Tool._call_fn_async
 
 
 def _raw(validated: Any) -> dict[str, Any]:
