@@ -174,7 +174,7 @@ def _parse(
     except StructureError as error:
         raise FlowSerializationError(str(error), source=source) from error
     except (RecursionError, MemoryError) as error:
-        detail = f"it is nested deeper than the parser goes, and no deeper than max_depth={limits.max_depth} is allowed"
+        detail = f"it is nested deeper than the parser goes (max_depth={limits.max_depth})"
         raise FlowSerializationError(f"Invalid {form}: {detail}", source=source) from error.__cause__ or error
     except ValueError as error:
         detail = str(error).rstrip(".")

@@ -9,6 +9,7 @@ from doubleweave.models.parse_limits import FlowParseLimits, Meter, StructureErr
 
 _TAG = "tag:yaml.org,2002:"
 _AWAITED: Any = object()
+_UNLIKE_JSON = "\ufeff\x85\u2028\u2029"
 
 
 def dump_yaml(value: Any) -> str:
@@ -34,7 +35,8 @@ def parse_yaml(text: str, limits: FlowParseLimits) -> Any:
 
     The text is read event by event, up to the first that is refused, so that what is small in the text is small in memory and
     nothing is nested on the stack. Accepted is what JSON can say too: mappings with texts as keys, lists, texts, booleans,
-    numbers and null, all as YAML 1.1 writes them.
+    numbers and null, all as YAML 1.1 writes them: `yes` is true, `012` is ten, and an exponent needs a dot and a sign, `1.0e+3`,
+    for `1e3` is a text.
 
     Raises:
         ImportError: `pyyaml` is not installed.
@@ -46,9 +48,12 @@ def parse_yaml(text: str, limits: FlowParseLimits) -> Any:
     import yaml
 
     check_bytes(text, limits)
-    if "\ufeff" in text:
-        # Parsers of YAML disagree about it.
-        raise ValueError('there is a byte order mark: save the file without it, or write "\\uFEFF"')
+    for each in _UNLIKE_JSON:
+        if each in text:
+            raise ValueError(
+                f"{each!r} stands in the text, which YAML drops or takes for the end of a line, and JSON does not: "
+                "save the file without it, or write it as an escape in double quotes"
+            )
     reader = _Reader(yaml, limits)
     # The parser in C reads the same, forty times as fast; it is not part of every `pyyaml`.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
