@@ -36,6 +36,7 @@ _HOMES = {
             "BUILTIN_PROPERTIES FaultConfig FlowFuzzer FlowProperty FuzzCase FuzzConfigError FuzzFailure FuzzReport "
             "minimize_failure minimize_failure_async"
         ),
+        "models.builder": "FlowBuilder FlowBuilderError",
         "models.callbacks": (
             "ApprovalCallable ApprovalCallback ApprovalContext ApprovalDecision ApprovalRecord "
             "BaseApprovalCallback BaseDecisionCallback BaseGuardrailCallback coerce_approval_callback "
@@ -47,6 +48,7 @@ _HOMES = {
         "models.compatibility": "check_flow_compatibility CompatibilityIssue",
         "models.contracts": "DeterminismLevel merge_safety side_effect_exceeds SideEffectLevel StabilityLevel ToolSafetyContract",
         "models.cost": "compute_cost_report CostProfile CostReport lookup_price PriceSnap PROVIDER_PRICES",
+        "models.drawing": "flow_to_ascii flow_to_dot flow_to_mermaid result_to_mermaid",
         "models.events": "FlowEvent FlowEventKind",
         "models.fingerprints": "schema_dict_fingerprint schema_fingerprint",
         "models.flow_files": "flow_from_dict flow_from_json flow_from_yaml flow_to_dict flow_to_json flow_to_yaml",
@@ -82,8 +84,10 @@ _HOMES = {
 }
 _MODULES = {
     "attest",
+    "contrib",
     "errors",
     "executor",
+    "export",
     "flow",
     "fuzz",
     "integrations",
@@ -181,6 +185,8 @@ if TYPE_CHECKING:
     from doubleweave.fuzz import FuzzReport as FuzzReport
     from doubleweave.fuzz import minimize_failure as minimize_failure
     from doubleweave.fuzz import minimize_failure_async as minimize_failure_async
+    from doubleweave.models.builder import FlowBuilder as FlowBuilder
+    from doubleweave.models.builder import FlowBuilderError as FlowBuilderError
     from doubleweave.models.callbacks import ApprovalCallable as ApprovalCallable
     from doubleweave.models.callbacks import ApprovalCallback as ApprovalCallback
     from doubleweave.models.callbacks import ApprovalContext as ApprovalContext
@@ -217,6 +223,10 @@ if TYPE_CHECKING:
     from doubleweave.models.cost import PriceSnap as PriceSnap
     from doubleweave.models.cost import compute_cost_report as compute_cost_report
     from doubleweave.models.cost import lookup_price as lookup_price
+    from doubleweave.models.drawing import flow_to_ascii as flow_to_ascii
+    from doubleweave.models.drawing import flow_to_dot as flow_to_dot
+    from doubleweave.models.drawing import flow_to_mermaid as flow_to_mermaid
+    from doubleweave.models.drawing import result_to_mermaid as result_to_mermaid
     from doubleweave.models.events import FlowEvent as FlowEvent
     from doubleweave.models.events import FlowEventKind as FlowEventKind
     from doubleweave.models.fingerprints import schema_dict_fingerprint as schema_dict_fingerprint

@@ -21,6 +21,8 @@ class FlowStatus(str, Enum):
 
 
 ContextCollisionPolicy: TypeAlias = Literal["overwrite", "warn", "error"]
+Direction: TypeAlias = Literal["LR", "RL", "TB", "TD", "BT"]
+"""Of a drawn graph, as Mermaid names it."""
 
 
 class _FlowDefinition(BaseModel):
@@ -71,6 +73,24 @@ class _FlowDefinition(BaseModel):
         if any(step.decision_candidates for step in self.steps):
             return DeterminismLevel.PARTIAL
         return DeterminismLevel.FULL
+
+    def to_ascii(self) -> str:
+        """Return the flow as lines of text. As `flow_to_ascii`."""
+        from doubleweave.models.drawing import flow_to_ascii
+
+        return flow_to_ascii(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+
+    def to_mermaid(self, *, direction: Direction = "LR", show_schemas: bool = False) -> str:
+        """Return the flow as a Mermaid graph. As `flow_to_mermaid`."""
+        from doubleweave.models.drawing import flow_to_mermaid
+
+        return flow_to_mermaid(self, direction=direction, show_schemas=show_schemas)  # type: ignore[arg-type]  # as above
+
+    def to_dot(self) -> str:
+        """Return the flow as a Graphviz digraph. As `flow_to_dot`."""
+        from doubleweave.models.drawing import flow_to_dot
+
+        return flow_to_dot(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the flow as JSON. As `flow_to_json`."""

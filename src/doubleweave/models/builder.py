@@ -1,0 +1,92 @@
+"""Building linear flows by chained calls."""
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel
+
+from doubleweave.errors import DoubleweaveError
+from doubleweave.models.flows import Flow
+from doubleweave.models.refs import class_ref_from
+from doubleweave.models.steps import FlowStep
+
+
+class FlowBuilderError(DoubleweaveError):
+    """A builder lacks what a flow must have."""
+
+    code: ClassVar[str] = "CW-E037"
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"FlowBuilder error: {detail}")
+
+
+class FlowBuilder:
+    """Collects the parts of a linear flow; each method but `build` returns the builder itself.
+
+    Args:
+        name, description: As the methods of the same names set them.
+    """
+
+    def __init__(self, name: str | None = None, description: str | None = None) -> None:
+        self._fields: dict[str, Any] = {"name": name, "description": description}
+        self._steps: list[FlowStep] = []
+
+    def name(self, value: str) -> Self:
+        """Set the flow's name."""
+        return self._set("name", value)
+
+    def description(self, value: str) -> Self:
+        """Set the flow's description."""
+        return self._set("description", value)
+
+    def version(self, value: str) -> Self:
+        """Set the flow's version, `0.1.0` when it is not set. It is checked when the flow is registered."""
+        return self._set("version", value)
+
+    with_version = version
+
+    def with_input_schema(self, cls: type[BaseModel]) -> Self:
+        """Set the model of the flow's input; the flow keeps a ref of the class."""
+        return self._set("input_schema_ref", class_ref_from(cls))
+
+    def with_output_schema(self, cls: type[BaseModel]) -> Self:
+        """Set the model of the flow's output; the flow keeps a ref of the class."""
+        return self._set("output_schema_ref", class_ref_from(cls))
+
+    def with_trigger(self, conditions: dict[str, Any]) -> Self:
+        """Set a copy of `conditions` as the flow's trigger conditions."""
+        return self._set("trigger_conditions", dict(conditions))
+
+    def step(self, tool_name: str, *, output_mapping: dict[str, str] | None = None, **mapping: Any) -> Self:
+        """Add a step that calls a tool.
+
+        Args:
+            tool_name: The tool.
+            output_mapping: Context keys to output keys, as in `FlowStep`.
+            **mapping: Input fields to sources, as in `FlowStep.input_mapping`. A field named `output_mapping` needs `step_from`.
+
+        Raises:
+            pydantic.ValidationError: `FlowStep` refuses the values.
+        """
+        return self.step_from(FlowStep(tool_name=tool_name, input_mapping=mapping, output_mapping=output_mapping))
+
+    def step_from(self, flow_step: FlowStep) -> Self:
+        """Add a shallow copy of a step."""
+        self._steps.append(flow_step.model_copy())
+        return self
+
+    def build(self) -> Flow:
+        """Return a new flow of what has been set so far; the builder can go on and build others.
+
+        Raises:
+            FlowBuilderError: The name or the description is empty; they are looked at in this order.
+        """
+        for field in ("name", "description"):
+            if not self._fields[field]:
+                raise FlowBuilderError(f"the flow has no '{field}': give it to FlowBuilder(...) or call .{field}(...)")
+        fields = {key: dict(value) if isinstance(value, dict) else value for key, value in self._fields.items()}
+        return Flow(steps=[step.model_copy() for step in self._steps], **fields)
+
+    def _set(self, field: str, value: Any) -> Self:
+        self._fields[field] = value
+        return self

@@ -1,0 +1,125 @@
+"""Flows and results as text drawings: lines, Mermaid and Graphviz DOT. No other program is needed to make one."""
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+
+from doubleweave.models.flows import AnyFlow, DAGFlow, Direction
+from doubleweave.models.records import ExecutionResult
+
+
+def flow_to_ascii(flow: AnyFlow) -> str:
+    """Return a flow on one line when it is linear, or one line for each dependency of a DAG."""
+    labels = [_visible(step.display_name) for step in flow.steps]
+    if not labels:
+        return "(empty flow)"
+    if not isinstance(flow, DAGFlow):
+        return " → ".join(f"[{label}]" for label in labels)
+    edges = [f"[{labels[source]}] → [{labels[target]}]" for source, target in _edges(flow)]
+    return "\n".join(edges) if edges else ", ".join(labels)
+
+
+def flow_to_mermaid(flow: AnyFlow, *, direction: Direction = "LR", show_schemas: bool = False) -> str:
+    """Return a flow as a Mermaid graph, its nodes first.
+
+    Args:
+        flow: The flow.
+        direction: Of the graph, as Mermaid names it.
+        show_schemas: Accepted, and changes nothing.
+    """
+    nodes = _node_ids(flow, _NOT_IN_MERMAID)
+    lines = [f"  {node}[{_mermaid_text(step.display_name)}]" for node, step in zip(nodes, flow.steps, strict=True)]
+    lines += [f"  {nodes[source]} --> {nodes[target]}" for source, target in _edges(flow)]
+    return "\n".join([f"graph {direction}", *(lines or ["  empty[(empty flow)]"])])
+
+
+def flow_to_dot(flow: AnyFlow) -> str:
+    """Return a flow as a Graphviz digraph, its nodes first."""
+    nodes = _node_ids(flow, _NOT_IN_DOT)
+    lines = [
+        f'  {node} [label="{_dot_text(step.display_name)}"];' for node, step in zip(nodes, flow.steps, strict=True)
+    ]
+    lines += [f"  {nodes[source]} -> {nodes[target]};" for source, target in _edges(flow)]
+    return "\n".join([f"digraph {_graph_id(flow.name)} {{", *lines, "}\n"])
+
+
+def result_to_mermaid(result: ExecutionResult, *, direction: Direction = "LR") -> str:
+    """Return the records of a run as a Mermaid graph in the order of the log, with outcomes and times; failures are red."""
+    log = result.execution_log
+    if not log:
+        return f"graph {direction}\n  empty[(no steps)]"
+    lines = [
+        f"  R{number}[{_mermaid_text(record.tool_name)} {'✓' if record.success else '✗'} {record.duration_ms:.1f}ms]"
+        for number, record in enumerate(log)
+    ]
+    lines += [f"  R{number} --> R{number + 1}" for number in range(len(log) - 1)]
+    lines += [f"  style R{number} fill:#f66" for number, record in enumerate(log) if not record.success]
+    return "\n".join([f"graph {direction}", *lines])
+
+
+def _render_step_bar_chart(
+    rows: Sequence[tuple[int, str, float, bool]], *, bar_width: int = 30, name_width: int = 22
+) -> str:
+    """Return a bar for each row of index, name, milliseconds and success; the longest one is `bar_width` characters long."""
+    if not rows:
+        return "(no steps)"
+    longest = max(milliseconds for _, _, milliseconds, _ in rows)
+    digits = max(len(str(index)) for index, _, _, _ in rows)
+    return "\n".join(_bar(row, longest, digits, bar_width, name_width) for row in rows)
+
+
+def _bar(row: tuple[int, str, float, bool], longest: float, digits: int, bar_width: int, name_width: int) -> str:
+    index, name, milliseconds, is_ok = row
+    label = _visible(name)
+    label = f"{label[: name_width - 1]}…" if len(label) > name_width else label
+    bar = "█" * (round(bar_width * milliseconds / longest) if longest > 0 else 0)
+    return (
+        f"{index:>{digits}}  {label:<{name_width}}  {bar:<{bar_width}}  {milliseconds:.1f} ms{'' if is_ok else '  ERR'}"
+    )
+
+
+def _edges(flow: AnyFlow) -> Iterator[tuple[int, int]]:
+    """Yield the positions of the two ends of each edge; dependencies on steps that are not there have none."""
+    if not isinstance(flow, DAGFlow):
+        yield from ((number, number + 1) for number in range(len(flow.steps) - 1))
+        return
+    positions = {step.step_id: number for number, step in enumerate(flow.steps)}
+    for number, step in enumerate(flow.steps):
+        yield from ((positions[name], number) for name in step.depends_on if name in positions)
+
+
+def _node_ids(flow: AnyFlow, odd: str) -> list[str]:
+    """Return an id for each step, with `_` for what a pattern finds odd; two steps never have the same one."""
+    if not isinstance(flow, DAGFlow):
+        return [f"S{number}" for number in range(len(flow.steps))]
+    found: dict[str, None] = {}
+    for step in flow.steps:
+        wanted = node = f"S_{re.sub(odd, '_', step.step_id)}"
+        number = 2
+        while node in found:
+            node, number = f"{wanted}_{number}", number + 1
+        found[node] = None
+    return list(found)
+
+
+def _graph_id(name: str) -> str:
+    word = re.sub(_NOT_IN_DOT, "_", name)
+    return word if word[:1].isalpha() else f"G_{word}"
+
+
+_NOT_IN_DOT = r"\W"
+_NOT_IN_MERMAID = r"[^\w-]"
+
+
+def _visible(text: str) -> str:
+    """Return a text on one line; what has no shape of its own, or turns the text around, is written out."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def _mermaid_text(text: str) -> str:
+    """Return a label that Mermaid shows as it is; a bracket or bar would end it, so they are given by their numbers."""
+    return re.sub(r"[\[\](){}|]", lambda found: f"#{ord(found[0])};", html.escape(_visible(text), quote=True))
+
+
+def _dot_text(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
