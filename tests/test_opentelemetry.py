@@ -60,7 +60,7 @@ Run = Callable[..., ExecutionResult]
 
 @lanes
 @ways
-def test_span_flow_name_has_these_attributes(spans: Spans, run: Run, lane: str) -> None:
+def test_span_flow_flow_name_has_these_attributes(spans: Spans, run: Run, lane: str) -> None:
     result = run(spans, lane, [linear(step("inc"), step("double"), version="1.2.3")])
     span = spans.named("flow.main")
     assert attributes_of(span) == {
@@ -76,7 +76,7 @@ def test_span_flow_name_has_these_attributes(spans: Spans, run: Run, lane: str) 
 
 @lanes
 @ways
-def test_span_tool_name_has_these_attributes_one_per_record(spans: Spans, run: Run, lane: str) -> None:
+def test_span_tool_tool_name_has_these_attributes_one_per_record(spans: Spans, run: Run, lane: str) -> None:
     result = run(spans, lane, [linear(step("inc"), step("double", input_mapping={"n": "n"}))])
     for index, name in enumerate(["inc", "double"]):
         span = spans.named(f"tool.{name}")

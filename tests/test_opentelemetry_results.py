@@ -78,7 +78,7 @@ def same(told: StepRecord | None, record: StepRecord) -> bool:
     lane=st.sampled_from(["sync", "async"]),
     concurrency=st.sampled_from([1, 3, 8]),
 )
-def test_the_spans_and_measurements_of_a_result_are_those_told_while_it_ran(
+def test_export_result_to_otel_and_export_result_to_otel_metrics_tell_what_was_told_while_it_ran(
     flow: AnyFlow, start: int, lane: str, concurrency: int
 ) -> None:
     cache = InMemoryStepCache()
