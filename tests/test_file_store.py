@@ -19,6 +19,10 @@ def flow(name: str = "f", version: str = "1.0", **fields: Any) -> dw.Flow:
     return dw.Flow(name=name, version=version, steps=[dw.FlowStep(tool_name="t")], **{"description": "d", **fields})
 
 
+def adding(name: str, number: int) -> dw.Tool:
+    return number_tool(name, lambda v: {"n": v.n + number})
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "deep" / "flows")
@@ -232,7 +236,7 @@ def test_an_executor_runs_flows_out_of_files_and_sees_a_new_version_at_once(stor
     registry.register_flow(flow())
     executor = dw.FlowExecutor(registry)
     for name, add in (("t", 1), ("u", 10)):
-        executor.register_tool(number_tool(name, lambda v, add=add: {"n": v.n + add}))
+        executor.register_tool(adding(name, add))
     assert execute(executor, lane, {"n": 1}, "f").final_output == {"n": 2}
     registry.register_flow(flow(version="1.1").model_copy(update={"steps": [dw.FlowStep(tool_name="u")]}))
     assert execute(executor, lane, {"n": 1}, "f").final_output == {"n": 11}

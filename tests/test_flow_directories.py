@@ -21,6 +21,10 @@ from lanes_under_test import number_tool
 WAIT = 20.0
 
 
+def adding(name: str, number: int) -> dw.Tool:
+    return number_tool(name, lambda v: {"n": v.n + number})
+
+
 def text(name: str = "f", version: str = "1", tool: str = "t", **fields: Any) -> str:
     steps = [{"tool_name": tool}]
     return json.dumps({"type": "Flow", "name": name, "version": version, "description": "", "steps": steps, **fields})
@@ -255,7 +259,7 @@ def test_an_executor_runs_what_was_reloaded_on_both_lanes(tmp_path: Path, lane: 
     registry.load_from_directory(tmp_path)
     executor = dw.FlowExecutor(registry)
     for name, add in (("t", 1), ("u", 10)):
-        executor.register_tool(number_tool(name, lambda v, add=add: {"n": v.n + add}))
+        executor.register_tool(adding(name, add))
     assert execute(executor, lane, {"n": 1}, "f").final_output == {"n": 2}
     write(tmp_path, f__flow__yaml=text(tool="u"))
     registry.reload_from_directory(tmp_path)

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 import doubleweave as dw
 from doubleweave import AnyFlow, DAGFlow, Flow, FlowStatus, FlowStep, RetryPolicy
+from executors_under_test import execute, lanes, make_executor
 from flow_files_under_test import DAG, FORMS, FULL, LINEAR, any_flows, forms, read, refusal, refused, text_forms
-from lanes_under_test import Case, observe
+from lanes_under_test import Case, number_tool, observe
 from random_flows import INNER, dag_flows, linear_flows, tools
 
 slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -148,6 +149,15 @@ def test_rj_2_f_6_the_methods_refuse_the_other_kind(kind: type[AnyFlow], other: 
         assert refusal(kind.from_yaml, other.to_yaml(), source=source).detail == detail
 
 
+@pytest.mark.parametrize("name", ["flow_from_dict", "flow_from_json", "flow_from_yaml"])
+def test_the_readers_take_a_source_and_limits(name: str) -> None:
+    reader = getattr(dw, name)
+    text = LINEAR if name == "flow_from_dict" else json.dumps(LINEAR)
+    assert reader(text) == reader(text, source="s", limits=dw.FlowParseLimits.unlimited())
+    assert refusal(reader, text, limits=dw.FlowParseLimits(max_depth=1)).source is None
+    assert refusal(reader, text, source="s", limits=dw.FlowParseLimits(max_depth=1)).source == "s"
+
+
 @text_forms
 def test_ff_2_unknown_keys_are_passed_over_at_every_level(form: str) -> None:
     step = {"tool_name": "t", "x": 1, "retry": {"max_retries": 1, "x": 1}}
@@ -251,6 +261,32 @@ def test_rj_4_versions_topology_tools_predicates_and_refs_are_checked_later(form
 
 
 BRANCHES = [{"target_step_id": "nowhere", "predicate": "import os"}]
+
+
+@lanes
+def test_tb_1_running_a_file_imports_what_its_refs_name_and_a_policy_restricts_it(
+    lane: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"imported_by_a_run_on_the_{lane}_lane"
+    (tmp_path / f"{module}.py").write_text("from pydantic import BaseModel\nclass Number(BaseModel):\n    n: int\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "f.flow.json"
+    path.write_text(json.dumps({**LINEAR, "name": "main", "input_schema_ref": f"{module}:Number"}))
+    executor = make_executor([dw.load_flow_file(path)], [number_tool("t", lambda v: {"n": v.n + 1})])
+    assert module not in sys.modules
+    with dw.schema_ref_policy(dw.SchemaRefAllowlist(["my_shop"])), pytest.raises(dw.SchemaRefPolicyError):
+        execute(executor, lane)
+    assert module not in sys.modules
+    assert execute(executor, lane).final_output == {"n": 2}
+    assert sys.modules.pop(module).Number
+
+
+def test_tb_1_the_documentation_says_whom_one_trusts() -> None:
+    page = " ".join((Path(__file__).parent.parent / "docs" / "files.md").read_text(encoding="utf-8").split())
+    assert "**Running a flow file imports the modules that its refs name**" in page
+    assert "`set_schema_ref_policy(" in page
+    assert "`--schema-ref-allow`" in page
+    assert "**Loading and validating a file imports nothing**" in page
 
 
 def with_constant(value: Any) -> Flow:

@@ -78,6 +78,24 @@ def test_flows_are_discovered_in_a_group_of_their_own(install: Install) -> None:
     assert dw.discover_tools(strict=True) == []
 
 
+def test_g_5_a_registry_that_discovers_plugins_has_their_flows_from_the_start(install: Install) -> None:
+    install("doubleweave.flows", one="flows")
+    assert [flow.name for flow in dw.FlowRegistry(discover_plugins=True).list_flows()] == ["empty"]
+    assert len(dw.FlowRegistry()) == 0
+    store = dw.InMemoryStore()
+    assert dw.FlowRegistry(store, discover_plugins=True).store is store
+    with pytest.raises(dw.FlowAlreadyExistsError, match="Flow 'empty' is already registered"):
+        dw.FlowRegistry(store, discover_plugins=True)
+    assert len(store) == 1
+
+
+def test_g_5_a_bad_plugin_is_skipped_with_a_warning(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("doubleweave.flows", bad="mixed_flows", good="flows")
+    with caplog.at_level(logging.WARNING, "doubleweave.plugins"):
+        assert [flow.name for flow in dw.FlowRegistry(discover_plugins=True).list_flows()] == ["empty"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 BAD = [
     ("gone", "it cannot be imported: AttributeError: module 'good_plugin' has no attribute 'gone'"),
     ("constant", "expected a callable, found int"),

@@ -19,7 +19,14 @@ def blocks(page: str, kind: str) -> list[str]:
 BLOCKING, AWAITED, SHARED, FAILED, WATCHED, CHECKED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
 # Pages of examples: what both lanes share, one lane, the other lane, and what each of them prints.
-PAGES = ["docs/saving.md", "docs/stopping.md", "docs/opentelemetry.md", "docs/testing.md", "docs/migration.md"]
+PAGES = [
+    "docs/files.md",
+    "docs/saving.md",
+    "docs/stopping.md",
+    "docs/opentelemetry.md",
+    "docs/testing.md",
+    "docs/migration.md",
+]
 EXAMPLES = [(page, number) for page in PAGES for number in range(len(blocks(page, "text")))]
 
 
