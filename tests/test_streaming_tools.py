@@ -136,18 +136,18 @@ def test_the_constructor_takes_what_that_of_a_tool_takes() -> None:
 
 
 @directly
-def test_t28_run_drains_the_stream_and_returns_the_validated_terminal_data(call: Any) -> None:
+def test_t_28_run_drains_the_stream_and_returns_the_validated_terminal_data(call: Any) -> None:
     made = stream_tool(count_up)
     assert made.is_async is True
     assert call(made, {"n": "3"}) == {"n": 3}
 
 
-async def test_t28_run_inside_a_loop_is_refused() -> None:
+async def test_t_28_run_inside_a_loop_is_refused() -> None:
     with pytest.raises(dw.ToolDefinitionError, match="execute_flow_async"):
         stream_tool(count_up).run({"n": 1})
 
 
-async def test_t29_chunks_come_unchanged_and_the_terminal_one_with_validated_data() -> None:
+async def test_t_29_chunks_come_unchanged_and_the_terminal_one_with_validated_data() -> None:
     first, last = ToolChunk(data=["any"]), ToolChunk(data={"n": "7", "dropped": 1}, is_final=True)
 
     async def two(v: Any) -> AsyncIterator[ToolChunk]:
@@ -161,7 +161,7 @@ async def test_t29_chunks_come_unchanged_and_the_terminal_one_with_validated_dat
 
 
 @in_every_way
-def test_t29_a_wrong_input_fails_before_the_stream_starts(call: Any) -> None:
+def test_t_29_a_wrong_input_fails_before_the_stream_starts(call: Any) -> None:
     def never(v: Any) -> AsyncIterator[ToolChunk]:
         raise AssertionError("called")
 
@@ -180,14 +180,14 @@ def test_t29_a_wrong_input_fails_before_the_stream_starts(call: Any) -> None:
         (twice, "its stream yielded a chunk after its terminal chunk"),
     ],
 )
-def test_t30_the_rules_of_a_stream_hold_in_every_way(call: Any, stream_fn: StreamFn, detail: str) -> None:
+def test_t_30_the_rules_of_a_stream_hold_in_every_way(call: Any, stream_fn: StreamFn, detail: str) -> None:
     with pytest.raises(dw.ToolDefinitionError) as caught:
         call(stream_tool(stream_fn), {"n": 1})
     assert (caught.value.function_name, caught.value.detail) == ("stream", detail)
 
 
 @in_every_way
-def test_t29_the_terminal_data_is_validated_and_alone_counts_for_the_size(call: Any) -> None:
+def test_t_29_the_terminal_data_is_validated_and_alone_counts_for_the_size(call: Any) -> None:
     with pytest.raises(ValidationError):
         call(stream_tool(wrong), {"n": 1})
     with pytest.raises(dw.ToolOutputSizeError) as caught:
@@ -216,7 +216,7 @@ def test_a_stream_of_json_schema_data_is_checked_alike(call: Any) -> None:
 
 
 @directly
-def test_t31_the_time_limit_bounds_the_whole_stream_and_closes_it(call: Any) -> None:
+def test_t_31_the_time_limit_bounds_the_whole_stream_and_closes_it(call: Any) -> None:
     closing = Closing()
     with pytest.raises(dw.ToolTimeoutError) as caught:
         call(stream_tool(closing, timeout_seconds=0.02), {"n": 1})

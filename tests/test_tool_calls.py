@@ -70,7 +70,7 @@ def test_an_async_function_may_be_called_where_no_loop_runs(call: Call, timeout:
 
 
 @limits
-def test_t14_run_of_an_async_function_inside_a_loop_is_refused_before_the_call(timeout: float | None) -> None:
+def test_t_14_run_of_an_async_function_inside_a_loop_is_refused_before_the_call(timeout: float | None) -> None:
     calls: list[Any] = []
 
     async def note(v: Any) -> dict[str, int]:
@@ -85,7 +85,7 @@ def test_t14_run_of_an_async_function_inside_a_loop_is_refused_before_the_call(t
 
 @everywhere
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_t10_a_wrong_input_fails_before_the_call(call: Call, asynchronous: bool) -> None:
+def test_t_10_a_wrong_input_fails_before_the_call(call: Call, asynchronous: bool) -> None:
     calls: list[Any] = []
 
     async def note_async(v: Any) -> dict[str, int]:
@@ -127,7 +127,7 @@ def test_the_function_receives_the_validated_input_and_the_raw_one_is_left_alone
     ("raw", "error"),
     [({"n": "many"}, ValidationError), (None, ValidationError), ({"n": 12345678}, dw.ToolOutputSizeError)],
 )
-def test_t11_the_output_is_checked_on_both(call: Call, raw: Any, error: type[Exception]) -> None:
+def test_t_11_the_output_is_checked_on_both(call: Call, raw: Any, error: type[Exception]) -> None:
     async def give(v: Any) -> Any:
         return raw
 
@@ -156,7 +156,7 @@ def where(threads: list[threading.Thread]) -> Callable[[Any], dict[str, int]]:
     return fn
 
 
-def test_t12_without_a_limit_run_calls_on_the_caller_s_thread_and_context() -> None:
+def test_t_12_without_a_limit_run_calls_on_the_caller_s_thread_and_context() -> None:
     threads: list[threading.Thread] = []
     MARK.set("caller")
     run(number_tool("where", where(threads)), {"n": 1})
@@ -165,7 +165,7 @@ def test_t12_without_a_limit_run_calls_on_the_caller_s_thread_and_context() -> N
 
 
 @pytest.mark.parametrize(("call", "timeout"), [(run, 10.0), (run_async, None), (run_async, 10.0)])
-def test_t13_t16_dev_9_otherwise_on_a_named_daemon_with_a_copy_of_the_context(
+def test_t_13_t_16_dev_9_otherwise_on_a_named_daemon_with_a_copy_of_the_context(
     call: Call, timeout: float | None
 ) -> None:
     threads: list[threading.Thread] = []
@@ -181,7 +181,7 @@ def test_t13_t16_dev_9_otherwise_on_a_named_daemon_with_a_copy_of_the_context(
     assert MARK.get() == "caller"
 
 
-async def test_t15_an_async_function_is_awaited_on_the_running_loop() -> None:
+async def test_t_15_an_async_function_is_awaited_on_the_running_loop() -> None:
     loops: list[Any] = []
 
     async def note(v: Any) -> dict[str, int]:
@@ -202,7 +202,7 @@ def test_an_inline_tool_is_called_on_the_loop_itself_unless_it_has_a_limit() -> 
     assert [thread is threading.current_thread() for thread in threads] == [True, False]
 
 
-async def test_t16_the_loop_stays_free_while_a_plain_function_blocks() -> None:
+async def test_t_16_the_loop_stays_free_while_a_plain_function_blocks() -> None:
     release = threading.Event()
 
     def wait(v: Any) -> dict[str, int]:
@@ -219,7 +219,7 @@ async def test_t16_the_loop_stays_free_while_a_plain_function_blocks() -> None:
 
 
 @both
-def test_t13_t16_dev_12_a_plain_function_that_takes_too_long_is_left_behind(call: Call) -> None:
+def test_t_13_t_16_dev_12_a_plain_function_that_takes_too_long_is_left_behind(call: Call) -> None:
     release, threads = threading.Event(), list[threading.Thread]()
 
     def hang_once(v: Any) -> dict[str, int]:
@@ -246,7 +246,7 @@ def test_t13_t16_dev_12_a_plain_function_that_takes_too_long_is_left_behind(call
 
 
 @both
-def test_t15_an_async_function_that_takes_too_long_is_cancelled(call: Call) -> None:
+def test_t_15_an_async_function_that_takes_too_long_is_cancelled(call: Call) -> None:
     ends: list[str] = []
 
     async def hang(v: Any) -> dict[str, int]:
@@ -263,7 +263,7 @@ def test_t15_an_async_function_that_takes_too_long_is_cancelled(call: Call) -> N
     assert isinstance(caught.value.__cause__, TimeoutError)
 
 
-def test_t16_the_time_limit_of_a_plain_function_is_chained_from_the_loop_s_error() -> None:
+def test_t_16_the_time_limit_of_a_plain_function_is_chained_from_the_loop_s_error() -> None:
     release = threading.Event()
     with pytest.raises(dw.ToolTimeoutError) as caught:
         run_async(number_tool("hang", lambda v: {"n": release.wait(timeout=30)}, timeout_seconds=0.02), {"n": 1})
@@ -272,7 +272,7 @@ def test_t16_the_time_limit_of_a_plain_function_is_chained_from_the_loop_s_error
 
 
 @pytest.mark.parametrize("way", ["tool.run({'n': 1})", "asyncio.run(tool.run_async({'n': 1}))"])
-def test_t13_t16_dev_12_a_function_left_behind_does_not_hold_up_the_interpreter_s_exit(way: str) -> None:
+def test_t_13_t_16_dev_12_a_function_left_behind_does_not_hold_up_the_interpreter_s_exit(way: str) -> None:
     program = f"""
 import asyncio, threading
 from pydantic import BaseModel
@@ -329,7 +329,7 @@ class Leave(BaseException):
     [ValueError("mine"), TimeoutError("mine"), dw.ToolTimeoutError("other", 1), Leave("mine"), SystemExit(3)],
     ids=lambda error: type(error).__name__,
 )
-def test_t13_dev_39_an_error_of_the_function_is_raised_unchanged_with_its_traceback(
+def test_t_13_dev_39_an_error_of_the_function_is_raised_unchanged_with_its_traceback(
     call: Call, timeout: float | None, asynchronous: bool, error: BaseException
 ) -> None:
     def fails(v: Any) -> dict[str, int]:
@@ -405,7 +405,7 @@ def stream_tool() -> Tool:
         (True, "async", ["_call_fn_async", "_validate_output"]),
     ],
 )
-def test_t17_the_seam_is_looked_up_on_the_class_and_passed_once(
+def test_t_17_the_seam_is_looked_up_on_the_class_and_passed_once(
     monkeypatch: pytest.MonkeyPatch,
     asynchronous: bool,
     lane: str,
@@ -440,7 +440,7 @@ def test_t17_the_seam_is_looked_up_on_the_class_and_passed_once(
 
 
 @pytest.mark.parametrize("make", [lambda: number_tool("t", double), stream_tool])
-def test_t17_run_of_an_async_tool_passes_the_async_seam_once(
+def test_t_17_run_of_an_async_tool_passes_the_async_seam_once(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Tool]
 ) -> None:
     calls: list[Any] = []

@@ -51,14 +51,14 @@ either = pytest.mark.parametrize("made", [add, add_async], ids=["plain", "async"
 # --- what is made ---------------------------------------------------------------------------------------------------
 
 
-def test_t32_name_description_and_limits_default() -> None:
+def test_t_32_name_description_and_limits_default() -> None:
     assert isinstance(add, dw.Tool)
     assert (add.name, add.description, repr(add)) == ("add", "Add two numbers.", "Tool(name='add')")
     assert (add.timeout_seconds, add.max_output_size, add.schema_version) == (None, None, "0.0.0")
     assert (add.cacheable, add.safety, add.safety_declared, add.metadata) == (True, dw.ToolSafetyContract(), False, {})
 
 
-def test_t32_a_function_without_a_docstring_has_an_empty_description() -> None:
+def test_t_32_a_function_without_a_docstring_has_an_empty_description() -> None:
     @tool
     def bare(n: int) -> Number:
         return Number(n=n)
@@ -105,7 +105,7 @@ def test_arguments_other_than_the_function_are_keyword_only() -> None:
         tool(safety=dw.ToolSafetyContract())  # type: ignore[call-overload]  # what is refused
 
 
-def test_t33_the_input_model_has_a_field_for_each_parameter() -> None:
+def test_t_33_the_input_model_has_a_field_for_each_parameter() -> None:
     assert add.input_schema.model_json_schema() == {
         "title": "add_input",
         "type": "object",
@@ -124,7 +124,7 @@ def test_t33_the_input_model_has_a_field_for_each_parameter() -> None:
     assert add.output_schema is Number
 
 
-def test_t33_keyword_only_parameters_and_none_as_a_default_are_fields_too() -> None:
+def test_t_33_keyword_only_parameters_and_none_as_a_default_are_fields_too() -> None:
     @tool
     def f(a: str | None = None, *, b: list[int]) -> Number:
         return Number(n=len(b) + (a is None))
@@ -133,7 +133,7 @@ def test_t33_keyword_only_parameters_and_none_as_a_default_are_fields_too() -> N
     assert f.run({"b": [1, "2"]}) == {"n": 3}
 
 
-def test_t33_a_function_without_parameters_takes_an_empty_input() -> None:
+def test_t_33_a_function_without_parameters_takes_an_empty_input() -> None:
     @tool
     def f() -> Number:
         return Number(n=7)
@@ -142,7 +142,7 @@ def test_t33_a_function_without_parameters_takes_an_empty_input() -> None:
     assert f.run({}) == {"n": 7}
 
 
-def test_t33_a_mutable_default_is_not_shared_between_calls() -> None:
+def test_t_33_a_mutable_default_is_not_shared_between_calls() -> None:
     @tool
     def f(items: list[int] = []) -> Number:  # noqa: B006  # the point of the test
         items.append(1)
@@ -151,7 +151,7 @@ def test_t33_a_mutable_default_is_not_shared_between_calls() -> None:
     assert [f.run({}) for _ in range(3)] == [{"n": 1}] * 3
 
 
-def test_t33_a_parameter_may_be_called_like_a_method_of_models() -> None:
+def test_t_33_a_parameter_may_be_called_like_a_method_of_models() -> None:
     @tool
     def f(json: str, copy: int, schema: dict[str, int]) -> Number:
         return Number(n=len(json) + copy + schema["n"])
@@ -159,14 +159,14 @@ def test_t33_a_parameter_may_be_called_like_a_method_of_models() -> None:
     assert f.run({"json": "ab", "copy": "3", "schema": {"n": 4}}) == {"n": 9}
 
 
-def test_t33_annotations_that_are_text_are_resolved() -> None:
+def test_t_33_annotations_that_are_text_are_resolved() -> None:
     def f(n: "int") -> "Number":
         return Number(n=n)
 
     assert tool(f).run({"n": "4"}) == {"n": 4}
 
 
-def test_t34_output_schema_wins_over_the_annotation() -> None:
+def test_t_34_output_schema_wins_over_the_annotation() -> None:
     @tool(output_schema=Number)
     def f(n: int) -> Pair:
         return Pair(left=n)
@@ -179,7 +179,7 @@ def test_t34_output_schema_wins_over_the_annotation() -> None:
 # --- how it is called -----------------------------------------------------------------------------------------------
 
 
-def test_t35_calling_it_calls_the_function_without_validation() -> None:
+def test_t_35_calling_it_calls_the_function_without_validation() -> None:
     assert add(1, right=-5) == Number(n=-4)
     received: list[Any] = []
 
@@ -194,7 +194,7 @@ def test_t35_calling_it_calls_the_function_without_validation() -> None:
         note()
 
 
-async def test_t35_t39_calling_an_async_one_gives_its_coroutine() -> None:
+async def test_t_35_t_39_calling_an_async_one_gives_its_coroutine() -> None:
     coroutine = add_async(1)
     assert inspect.iscoroutine(coroutine)
     assert await coroutine == Number(n=3)
@@ -203,7 +203,7 @@ async def test_t35_t39_calling_an_async_one_gives_its_coroutine() -> None:
 @directly
 @either
 @pytest.mark.parametrize(("raw", "n"), [({"left": 1}, 3), ({"left": "1", "right": 5, "ignored": 1}, 6)])
-def test_t36_t39_as_a_tool_it_is_called_with_the_validated_fields(
+def test_t_36_t_39_as_a_tool_it_is_called_with_the_validated_fields(
     call: Any, made: dw.Tool, raw: dict[str, Any], n: int
 ) -> None:
     assert call(made, raw) == {"n": n}
@@ -211,13 +211,13 @@ def test_t36_t39_as_a_tool_it_is_called_with_the_validated_fields(
 
 @directly
 @either
-def test_t36_a_wrong_input_fails_before_the_call(call: Any, made: dw.Tool) -> None:
+def test_t_36_a_wrong_input_fails_before_the_call(call: Any, made: dw.Tool) -> None:
     with pytest.raises(ValidationError) as caught:
         call(made, {"left": "one"})
     assert caught.value.title == f"{made.name}_input"
 
 
-def test_t36_parameters_that_are_models_arrive_as_plain_data() -> None:
+def test_t_36_parameters_that_are_models_arrive_as_plain_data() -> None:
     @tool
     def f(pair: Pair) -> Number:
         assert isinstance(pair, dict)
@@ -238,7 +238,7 @@ def test_t36_parameters_that_are_models_arrive_as_plain_data() -> None:
         (5, None),
     ],
 )
-def test_t36_a_returned_model_is_dumped_and_anything_else_validated(call: Any, value: Any, outputs: Any) -> None:
+def test_t_36_a_returned_model_is_dumped_and_anything_else_validated(call: Any, value: Any, outputs: Any) -> None:
     @tool(output_schema=Number)
     def plain() -> Any:
         return value
@@ -255,11 +255,11 @@ def test_t36_a_returned_model_is_dumped_and_anything_else_validated(call: Any, v
             assert call(made, {}) == outputs
 
 
-def test_t39_async_functions_are_async_tools() -> None:
+def test_t_39_async_functions_are_async_tools() -> None:
     assert (add.is_async, add_async.is_async) == (False, True)
 
 
-async def test_t39_t14_run_of_an_async_one_inside_a_loop_is_refused() -> None:
+async def test_t_39_t_14_run_of_an_async_one_inside_a_loop_is_refused() -> None:
     with pytest.raises(dw.ToolDefinitionError, match="execute_flow_async") as caught:
         add_async.run({"left": 1})
     assert caught.value.function_name == "add_async"
@@ -424,7 +424,7 @@ REFUSED: list[tuple[Callable[..., Any], Any, list[str]]] = [
 
 @pytest.mark.parametrize(("function", "output_schema", "fragments"), REFUSED)
 @pytest.mark.parametrize("name", [None, "label"])
-def test_t38_a_signature_that_describes_no_tool_is_refused(
+def test_t_38_a_signature_that_describes_no_tool_is_refused(
     function: Callable[..., Any], output_schema: Any, fragments: list[str], name: str | None
 ) -> None:
     with pytest.raises(dw.ToolDefinitionError) as caught:

@@ -52,7 +52,7 @@ SUB = FlowStep(flow_name="other")
 # --- T-20 to T-22: what is derived ----------------------------------------------------------------------------------
 
 
-def test_t20_name_and_description_are_the_flow_s_unless_given() -> None:
+def test_t_20_name_and_description_are_the_flow_s_unless_given() -> None:
     flow = inner(step("inc")).model_copy(update={"description": "adds one"})
     executor = make_executor([flow], tools())
     made = Tool.from_flow(flow, executor)
@@ -79,7 +79,7 @@ def test_t20_name_and_description_are_the_flow_s_unless_given() -> None:
         (dag(node("a", "text"), node("b"), output_schema_ref=NAMED), Text, Named),
     ],
 )
-def test_t21_t22_schemas_are_the_flow_s_or_those_of_its_first_and_terminal_tools(
+def test_t_21_t_22_schemas_are_the_flow_s_or_those_of_its_first_and_terminal_tools(
     flow: dw.AnyFlow, inputs: Any, outputs: Any
 ) -> None:
     made = Tool.from_flow(flow, make_executor([], tools()))
@@ -97,7 +97,7 @@ def test_t21_t22_schemas_are_the_flow_s_or_those_of_its_first_and_terminal_tools
         dag(node("a", after="b"), node("b", after="a")),
     ],
 )
-def test_t21_t22_given_schemas_win(flow: dw.AnyFlow) -> None:
+def test_t_21_t_22_given_schemas_win(flow: dw.AnyFlow) -> None:
     made = Tool.from_flow(flow, make_executor([], tools()), input_schema=Text, output_schema=Named)
     assert (made.input_schema, made.output_schema) == (Text, Named)
     assert (
@@ -135,7 +135,7 @@ REFUSED: list[tuple[dw.AnyFlow, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("flow", "options", "fragments"), REFUSED)
 @pytest.mark.parametrize("name", [None, "given"])
-def test_t19_t21_t22_what_cannot_be_derived_is_refused(
+def test_t_19_t_21_t_22_what_cannot_be_derived_is_refused(
     flow: dw.AnyFlow, options: dict[str, Any], fragments: list[str], name: str | None
 ) -> None:
     executor = make_executor([], tools())
@@ -149,7 +149,7 @@ def test_t19_t21_t22_what_cannot_be_derived_is_refused(
 
 
 @pytest.mark.parametrize("side", ["input_schema_ref", "output_schema_ref"])
-def test_t21_a_ref_that_the_policy_refuses_passes_through(side: str) -> None:
+def test_t_21_a_ref_that_the_policy_refuses_passes_through(side: str) -> None:
     flow = inner(step("inc"), **{side: NUMBER})
     with dw.schema_ref_policy(dw.SchemaRefAllowlist([])), pytest.raises(dw.SchemaRefPolicyError) as caught:
         Tool.from_flow(flow, make_executor([], tools()))
@@ -193,7 +193,7 @@ def declared(name: str, safety: ToolSafetyContract) -> Tool:
         (["asks", "asks"], None, None, ASKS.model_copy(update={"supports_dry_run": False}), True),
     ],
 )
-def test_t26_t27_safety_is_the_argument_else_the_flow_s_else_merged_from_the_steps(
+def test_t_26_t_27_safety_is_the_argument_else_the_flow_s_else_merged_from_the_steps(
     steps: list[str | None],
     own: ToolSafetyContract | None,
     argument: ToolSafetyContract | None,
@@ -208,7 +208,7 @@ def test_t26_t27_safety_is_the_argument_else_the_flow_s_else_merged_from_the_ste
 
 
 @pytest.mark.parametrize("place", ["flow", "argument"])
-def test_t26_t4_a_dry_run_promised_for_the_flow_itself_cannot_be_kept(place: str) -> None:
+def test_t_26_t_4_a_dry_run_promised_for_the_flow_itself_cannot_be_kept(place: str) -> None:
     flow = inner(step("inc"), safety=READS if place == "flow" else None)
     with pytest.raises(dw.ToolDefinitionError) as caught:
         Tool.from_flow(flow, make_executor([], tools()), safety=READS if place == "argument" else None)
@@ -253,7 +253,7 @@ limits = pytest.mark.parametrize("timeout", [None, 10.0])
 @kinds
 @directly
 @limits
-def test_t24_calling_it_runs_the_flow_with_the_whole_validated_input(
+def test_t_24_calling_it_runs_the_flow_with_the_whole_validated_input(
     kind: str, call: Any, timeout: float | None
 ) -> None:
     recorder = Recorder()
@@ -265,7 +265,7 @@ def test_t24_calling_it_runs_the_flow_with_the_whole_validated_input(
 
 
 @kinds
-def test_t24_a_json_schema_input_is_handed_on_as_it_is(kind: str) -> None:
+def test_t_24_a_json_schema_input_is_handed_on_as_it_is(kind: str) -> None:
     assert made_by(kind, inner(step("document"))).run({"n": 1, "more": 2}) == {"n": 1, "more": 2}
 
 
@@ -280,7 +280,7 @@ def test_t24_a_json_schema_input_is_handed_on_as_it_is(kind: str) -> None:
         (dag(node("a"), node("b", "boom", after="a")), 1, "Execution error in tool 'boom' at step 1: boom"),
     ],
 )
-def test_t24_a_failed_run_raises_with_its_first_failed_record(
+def test_t_24_a_failed_run_raises_with_its_first_failed_record(
     kind: str, call: Any, flow: dw.AnyFlow, index: int, detail: str
 ) -> None:
     with pytest.raises(dw.FlowExecutionError) as caught:
@@ -291,7 +291,7 @@ def test_t24_a_failed_run_raises_with_its_first_failed_record(
 
 @kinds
 @directly
-def test_t24_the_records_of_the_flow_s_own_schemas_count_as_well(kind: str, call: Any) -> None:
+def test_t_24_the_records_of_the_flow_s_own_schemas_count_as_well(kind: str, call: Any) -> None:
     flow = inner(step("inc"), input_schema_ref="parity_scenarios:Strict")
     with pytest.raises(dw.FlowExecutionError) as caught:
         call(made_by(kind, flow, input_schema=Number), {"n": 1})
@@ -322,7 +322,7 @@ class Odd(dw.FlowExecutor):
         ({"final_output": None}, None, 2, "flow 'inner' has no final output"),
     ],
 )
-def test_t24_a_result_that_says_less_still_gives_the_error(
+def test_t_24_a_result_that_says_less_still_gives_the_error(
     changes: dict[str, Any], record: dict[str, Any] | None, index: int, detail: str
 ) -> None:
     flow = inner(step("inc"), step("inc"))
@@ -336,7 +336,7 @@ def test_t24_a_result_that_says_less_still_gives_the_error(
 
 
 @directly
-def test_t23_the_flow_has_to_be_registered_when_it_is_called_not_before(call: Any) -> None:
+def test_t_23_the_flow_has_to_be_registered_when_it_is_called_not_before(call: Any) -> None:
     executor = make_executor([], tools())
     flow = inner(step("inc"))
     made = Tool.from_flow(flow, executor)
@@ -350,7 +350,7 @@ def test_t23_the_flow_has_to_be_registered_when_it_is_called_not_before(call: An
 
 
 @directly
-def test_t25_the_final_output_is_validated_against_the_schema_of_the_tool(call: Any) -> None:
+def test_t_25_the_final_output_is_validated_against_the_schema_of_the_tool(call: Any) -> None:
     flow = dag(node("a"), node("b", "double", after="a", source="a"))
     executor = make_executor([flow], tools())
     assert call(Tool.from_flow(flow, executor, output_schema=Anything), {"n": 1}) == {"n": 1, "a": 2, "b": 4}

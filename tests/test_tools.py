@@ -88,7 +88,7 @@ def test_metadata_is_a_shallow_copy() -> None:
     assert made.metadata["deep"] is given["deep"]
 
 
-def test_t1_attributes_are_writable_and_new_ones_may_be_attached() -> None:
+def test_t_1_attributes_are_writable_and_new_ones_may_be_attached() -> None:
     made: Any = make()
     made.timeout_seconds, made.description, made.note = 3.0, "other", ["mine"]
     assert (made.timeout_seconds, made.description, made.note) == (3.0, "other", ["mine"])
@@ -98,7 +98,7 @@ def test_t1_attributes_are_writable_and_new_ones_may_be_attached() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with 'quote'", "line\nbreak"])
-def test_t2_the_repr_shows_the_name(name: str) -> None:
+def test_t_2_the_repr_shows_the_name(name: str) -> None:
     assert repr(make(name=name)) == f"Tool(name={name!r})"
 
 
@@ -114,7 +114,7 @@ def test_t2_the_repr_shows_the_name(name: str) -> None:
         (False, False, False),
     ],
 )
-def test_t3_t5_cacheable_and_safety_are_reconciled(
+def test_t_3_t_5_cacheable_and_safety_are_reconciled(
     cacheable: bool | None, contract: bool | None, expected: bool
 ) -> None:
     safety = None if contract is None else ToolSafetyContract(cacheable=contract, idempotent=False)
@@ -124,7 +124,7 @@ def test_t3_t5_cacheable_and_safety_are_reconciled(
 
 
 @pytest.mark.parametrize("cacheable", [True, False])
-def test_t3_a_contradiction_is_refused(cacheable: bool) -> None:
+def test_t_3_a_contradiction_is_refused(cacheable: bool) -> None:
     with pytest.raises(ValueError, match="conflicting cacheable") as caught:
         make(name="mixed", cacheable=cacheable, safety=ToolSafetyContract(cacheable=not cacheable))
     assert str(caught.value) == (
@@ -133,7 +133,7 @@ def test_t3_a_contradiction_is_refused(cacheable: bool) -> None:
     )
 
 
-def test_t4_t7_a_promised_dry_run_needs_its_function() -> None:
+def test_t_4_t_7_a_promised_dry_run_needs_its_function() -> None:
     promise = ToolSafetyContract(supports_dry_run=True)
     with pytest.raises(dw.ToolDefinitionError) as caught:
         make(safety=promise)
@@ -181,11 +181,11 @@ class StaticAsyncCall:
         (types.SimpleNamespace(__call__=inc), False),
     ],
 )
-def test_t6_async_functions_and_objects_are_recognised_without_a_call(fn: Any, expected: bool) -> None:
+def test_t_6_async_functions_and_objects_are_recognised_without_a_call(fn: Any, expected: bool) -> None:
     assert make(fn=fn).is_async is expected
 
 
-def test_t6_is_async_is_computed_once() -> None:
+def test_t_6_is_async_is_computed_once() -> None:
     made = make(fn=double)
     made.fn = inc
     assert made.is_async is True
@@ -209,7 +209,7 @@ FINGERPRINTS = ["input_schema_hash", "output_schema_hash", "schema_hash"]
 @pytest.mark.parametrize(
     ("output", "output_hash"), [(Text, TEXT_HASH), (DOCUMENT, DOCUMENT_HASH), (JsonSchema(DOCUMENT), DOCUMENT_HASH)]
 )
-def test_t9_the_fingerprints_are_fixed(output: Any, output_hash: str, version: str) -> None:
+def test_t_9_the_fingerprints_are_fixed(output: Any, output_hash: str, version: str) -> None:
     made = make(output_schema=output, schema_version=version)
     written = version.encode("ascii", "backslashreplace").replace(rb"\xe9", rb"\u00e9").decode()
     text = f'["{NUMBER_HASH}","{output_hash}","{written}"]'
@@ -221,7 +221,7 @@ def test_t9_the_fingerprints_are_fixed(output: Any, output_hash: str, version: s
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
-def test_t8_fingerprints_are_computed_on_first_access_and_kept(name: str) -> None:
+def test_t_8_fingerprints_are_computed_on_first_access_and_kept(name: str) -> None:
     made = make()
     assert not set(FINGERPRINTS) & set(vars(made))
     first = getattr(made, name)
@@ -340,12 +340,12 @@ class Numbers(RootModel[list[int]]):
         (Both(n=3, more=4), {"n": 3}),
     ],
 )
-def test_t11_the_output_is_the_dump_of_the_validated_model(raw: Any, outputs: Any) -> None:
+def test_t_11_the_output_is_the_dump_of_the_validated_model(raw: Any, outputs: Any) -> None:
     assert make(fn=lambda v: raw).run({"n": 0}) == outputs
 
 
 @pytest.mark.parametrize("raw", [None, 5, "text", [("n", 1)], {}, {"n": "many"}])
-def test_t18_any_other_result_fails_in_output_validation(raw: Any) -> None:
+def test_t_18_any_other_result_fails_in_output_validation(raw: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         make(fn=lambda v: raw).run({"n": 0})
     assert caught.value.title == "Number"
@@ -368,7 +368,7 @@ def test_an_output_schema_of_something_else_than_an_object_is_told() -> None:
         ("no dict", 9),
     ],
 )
-def test_t11_the_size_limit_is_checked_first_and_may_be_reached(raw: Any, size: int) -> None:
+def test_t_11_the_size_limit_is_checked_first_and_may_be_reached(raw: Any, size: int) -> None:
     with pytest.raises(dw.ToolOutputSizeError) as caught:
         make(fn=lambda v: raw, max_output_size=size - 1).run({"n": 0})
     assert (caught.value.tool_name, caught.value.size, caught.value.max_size) == ("t", size, size - 1)
