@@ -335,14 +335,14 @@ def test_section_10_threads_and_tasks_share_one_executor() -> None:
     assert len(set(loops.seen)) == 9
 
 
-def test_3_8_a_tool_alone_has_a_loop_of_its_own_for_each_call() -> None:
+def test_t_14_3_8_a_tool_alone_has_a_loop_of_its_own_for_each_call() -> None:
     loops = Loops()
     tool = number_tool("note", loops)
     assert [tool.run({"n": 1}), tool.run({"n": 2})] == [{"n": 2}, {"n": 3}]
     assert (len(set(loops.seen)), [loop.is_closed() for loop in loops.seen]) == (2, [True, True])
 
 
-async def test_3_8_a_tool_alone_refuses_to_block_a_running_loop_and_can_be_awaited() -> None:
+async def test_t_14_t_15_3_8_a_tool_alone_refuses_to_block_a_running_loop_and_can_be_awaited() -> None:
     loops = Loops()
     tool = number_tool("note", loops)
     with pytest.raises(dw.ToolDefinitionError, match=r"'note'.*run_async"):

@@ -130,7 +130,7 @@ WRONG: list[Any] = [None, [1], "text", 5, object(), {}, {"m": 1}, {"n": "many"},
 @lanes
 @concurrencies
 @pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value)[:12])
-def test_a_wrong_output_is_a_schema_failure(value: Any, concurrency: int, lane: str, make: Make) -> None:
+def test_t_18_a_wrong_output_is_a_schema_failure(value: Any, concurrency: int, lane: str, make: Make) -> None:
     executor, record = run_bad(make("t", once(lambda v: value)), lane, concurrency)
     message = str(record.error_message)
     start = "Schema validation failed for tool 't' at step 1: "
@@ -193,7 +193,7 @@ UNFIT: list[tuple[str, Fn, type[BaseModel], str, str]] = [
 @pytest.mark.parametrize(
     ("bad", "schema", "error_type", "message"), [row[1:] for row in UNFIT], ids=[row[0] for row in UNFIT]
 )
-def test_an_output_too_large_or_impossible_to_measure_is_recorded(
+def test_t_11_an_output_too_large_or_impossible_to_measure_is_recorded(
     bad: Fn, schema: type[BaseModel], error_type: str, message: str, concurrency: int, lane: str, make: Make
 ) -> None:
     def limited(name: str, fn: Fn) -> dw.Tool:
@@ -408,7 +408,9 @@ class Hanging:
 @lanes
 @concurrencies
 @pytest.mark.parametrize("way", ["plain", "awaited", "stubborn", "converting", "streamed"])
-def test_a_tool_past_its_time_is_recorded_and_may_be_called_again(way: str, concurrency: int, lane: str) -> None:
+def test_t_13_t_15_t_16_a_tool_past_its_time_is_recorded_and_may_be_called_again(
+    way: str, concurrency: int, lane: str
+) -> None:
     hanging = Hanging()
     if way == "streamed":
         tool: dw.Tool = stream_tool(hanging.streamed)

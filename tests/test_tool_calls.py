@@ -45,7 +45,7 @@ def run_in_loop(tool: Tool, raw: dict[str, Any]) -> Any:
     return asyncio.run(main())
 
 
-BOTH: dict[str, Call] = {"run": run, "run_async": run_async}
+BOTH: dict[str, Call] = {"run": run, "async run_async": run_async}
 EVERYWHERE: dict[str, Call] = {
     **BOTH,
     "run in a thread": in_thread(run),
@@ -65,7 +65,7 @@ def test_a_plain_function_may_be_called_from_anywhere(call: Call, timeout: float
 
 @pytest.mark.parametrize("call", [run, run_async, in_thread(run), in_thread(run_async)])
 @limits
-def test_an_async_function_may_be_called_where_no_loop_runs(call: Call, timeout: float | None) -> None:
+def test_t_14_an_async_function_may_be_called_where_no_loop_runs(call: Call, timeout: float | None) -> None:
     assert call(number_tool("double", double, timeout_seconds=timeout), {"n": "2"}) == {"n": 4}
 
 
@@ -104,7 +104,7 @@ def test_t_10_a_wrong_input_fails_before_the_call(call: Call, asynchronous: bool
 
 @both
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_function_receives_the_validated_input_and_the_raw_one_is_left_alone(
+def test_t_10_the_function_receives_the_validated_input_and_the_raw_one_is_left_alone(
     call: Call, asynchronous: bool
 ) -> None:
     received: list[Any] = []
@@ -344,6 +344,20 @@ def test_t_13_dev_39_an_error_of_the_function_is_raised_unchanged_with_its_trace
     assert caught.value is error
     assert fn.__name__ in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     error.__traceback__ = None
+
+
+@limits
+def test_t_13_dev_38_an_iterator_s_end_is_raised_unchanged_too(timeout: float | None) -> None:
+    end = StopIteration("no more")
+
+    def fails(v: Any) -> dict[str, int]:
+        raise end
+
+    with pytest.raises(StopIteration) as caught:
+        run(number_tool("fails", fails, timeout_seconds=timeout), {"n": 1})
+    assert caught.value is end
+    assert "fails" in [frame.name for frame in traceback.extract_tb(end.__traceback__)]
+    end.__traceback__ = None
 
 
 @limits

@@ -66,8 +66,6 @@ class Tool(ToolBase):
             # A limit below zero is over at once, as it is on the event loop; a queue would refuse it.
             limit = max(self.timeout_seconds, 0.0)
             return call_in_thread(lambda: context.run(self.fn, validated_input), self.thread_name, limit)
-        except StopIteration as error:
-            raise Carried(error) from error
         except InvokeExpired as error:
             raise ToolTimeoutError(self.name, self.timeout_seconds) from error
 
