@@ -28,6 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "executor": BELOW_THE_LANES | {"_async", "_sync", "flow", "plugins", "registry", "tools"},
     "__init__": BELOW_THE_LANES
     | {"attest", "checking", "decorators", "tools", "executor", "flow", "fuzz", "plugins", "registry", "stores", "testing"},
+    "export": {"errors", "executor", "models", "tools"},
+    "contrib": {"decorators", "errors", "executor", "models", "tools"},
     "testing": BELOW_THE_LANES | {"_sync", "executor", "registry", "stores", "tools"},
     "attest": {"errors", "executor", "models", "testing"},
     "fuzz": {"attest", "errors", "executor", "models", "testing", "tools"},
