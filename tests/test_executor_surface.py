@@ -341,7 +341,7 @@ REVIEWED = {
 
 
 @kinds
-def test_a_tool_with_another_schema_sends_the_flows_that_store_another_hash_to_review(
+def test_k_4_a_tool_with_another_schema_sends_the_flows_that_store_another_hash_to_review(
     kind: type[Executor], caplog: pytest.LogCaptureFixture
 ) -> None:
     executor = drifting(kind)
@@ -365,7 +365,7 @@ def test_a_tool_with_another_schema_sends_the_flows_that_store_another_hash_to_r
 
 
 @kinds
-def test_a_tool_with_the_same_schema_sends_none_to_review(kind: type[Executor]) -> None:
+def test_k_4_a_tool_with_the_same_schema_sends_none_to_review(kind: type[Executor]) -> None:
     executor = drifting(kind)
     executor.register_tool(number_tool("inc", double))
     assert states(executor.registry) == ACTIVE
@@ -380,7 +380,7 @@ def test_what_is_no_tool_is_not_registered() -> None:
 
 
 @kinds
-def test_the_drift_report_names_each_registered_tool_of_another_hash(kind: type[Executor]) -> None:
+def test_k_4_the_drift_report_names_each_registered_tool_of_another_hash(kind: type[Executor]) -> None:
     executor = drifting(kind)
     executor.registry.register_flow(stored({"gone": "x"}, name="apart", version="9"))
     other = number_tool("other", inc).schema_hash
@@ -395,7 +395,7 @@ def test_the_drift_report_names_each_registered_tool_of_another_hash(kind: type[
 
 @kinds
 @pytest.mark.parametrize(("version", "accepted"), [(None, "3.0"), ("1.0", "1.0"), ("3.0", "3.0")])
-def test_accepting_drift_stores_the_present_hashes_and_makes_one_version_active(
+def test_k_4_k_5_accepting_drift_stores_the_present_hashes_and_makes_one_version_active(
     kind: type[Executor], version: str | None, accepted: str
 ) -> None:
     executor = drifting(kind)
@@ -410,7 +410,7 @@ def test_accepting_drift_stores_the_present_hashes_and_makes_one_version_active(
 
 
 @kinds
-def test_accepting_drift_takes_the_steps_whose_name_is_a_registered_tool(kind: type[Executor]) -> None:
+def test_k_4_accepting_drift_takes_the_steps_whose_name_is_a_registered_tool(kind: type[Executor]) -> None:
     executor = drifting(kind)
     steps = [step("inc"), step("gone"), FlowStep(flow_name="other"), FlowStep(flow_name="elsewhere"), step("inc")]
     executor.registry.register_flow(linear(*steps, name="new", tool_schema_hashes={"gone": "x"}))

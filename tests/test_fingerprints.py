@@ -25,7 +25,7 @@ class TestSchemaDictFingerprint:
             ({"title": "é"}, "cbb1c4d4d26b7c04"),
         ],
     )
-    def test_is_fixed(self, schema: dict[str, object], fingerprint: str) -> None:
+    def test_k_1_the_fingerprint_of_a_dict_is_fixed(self, schema: dict[str, object], fingerprint: str) -> None:
         assert schema_dict_fingerprint(schema) == fingerprint
 
     def test_does_not_depend_on_the_order_of_keys_at_any_depth(self) -> None:
@@ -39,7 +39,7 @@ class TestSchemaDictFingerprint:
 
 
 class TestSchemaFingerprint:
-    def test_is_the_start_of_the_hash_of_the_sorted_compact_json_schema(self) -> None:
+    def test_k_1_is_the_start_of_the_hash_of_the_sorted_compact_json_schema(self) -> None:
         text = (
             '{"properties":{"currency":{"default":"EUR","title":"Currency","type":"string"},'
             '"value":{"title":"Value","type":"number"}},"required":["value"],"title":"Amount","type":"object"}'
@@ -103,11 +103,11 @@ class TestCompatibility:
         "hashes",
         [None, {}, {"a": "hash-a"}, {"a": "hash-a", "b": "hash-b"}, {"somebody else": "x", "gone": "x"}],
     )
-    def test_finds_nothing_when_the_tools_are_there_and_unchanged(self, hashes: dict[str, str] | None) -> None:
+    def test_k_2_finds_nothing_when_the_tools_are_there_and_unchanged(self, hashes: dict[str, str] | None) -> None:
         for flow in both_kinds(STEPS, hashes):
             assert check_flow_compatibility(flow, TOOLS) == []
 
-    def test_reports_every_issue_in_list_order(self) -> None:
+    def test_k_2_reports_every_issue_in_list_order(self) -> None:
         steps = [*STEPS, {"step_id": "4", "tool_name": "c"}, {"step_id": "5", "tool_name": "a"}]
         for flow in both_kinds(steps, {"a": "old", "b": "hash-b", "c": "old"}):
             issues = check_flow_compatibility(flow, TOOLS)
@@ -120,17 +120,17 @@ class TestCompatibility:
             assert "old" in issues[0].detail
             assert "'c'" in issues[1].detail
 
-    def test_reports_an_absent_tool_without_a_snapshot_too(self) -> None:
+    def test_k_2_reports_an_absent_tool_without_a_snapshot_too(self) -> None:
         for flow in both_kinds(STEPS, None):
             assert [issue.issue_type for issue in check_flow_compatibility(flow, {})] == ["missing_tool"] * 2
 
 
-def test_an_issue_has_its_fields_in_order() -> None:
+def test_k_2_an_issue_has_its_fields_in_order() -> None:
     names = [field.name for field in fields(CompatibilityIssue)]
     assert names == ["flow_name", "step_index", "tool_name", "issue_type", "detail"]
 
 
-def test_drift_has_its_fields_in_order() -> None:
+def test_k_3_drift_has_its_fields_in_order() -> None:
     assert [field.name for field in fields(DriftInfo)] == ["flow_name", "tool_name", "expected_hash", "actual_hash"]
     assert DriftInfo("f", "t", "old", "new") == DriftInfo(
         flow_name="f", tool_name="t", expected_hash="old", actual_hash="new"
