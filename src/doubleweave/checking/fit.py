@@ -78,7 +78,7 @@ def _all_of(fits_of_parts: Iterable[Fit]) -> Fit:
 def _one(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     mine, theirs = given.kind, taker.kind
     if theirs == "any":
-        return GOOD
+        return _as_json(given) if taker.origin == "document" else GOOD
     if given.origin == taker.origin == "document" and given.schema == taker.schema:
         return GOOD
     if "opaque" in (mine, theirs):
@@ -216,20 +216,21 @@ def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
         theirs.get("additionalProperties", True),
     )
     found = []
+    two_names = Level.UNPROVEN if theirs.get("by_name") else Level.FAILS
     for name in wanted.keys() | needed:
         if name in offered:
             each = _fits(given.part(offered[name]), taker.part(wanted.get(name, ANYTHING)), met).under(f".{name}")
             found.append(each if name in always else each.at_most(Level.MAY_FAIL))
         if name in needed and name not in always:
-            missing = Level.MAY_FAIL if name in offered or others is not False else Level.FAILS
-            found.append(
-                Fit(missing, f".{name}", "it may be missing" if missing is Level.MAY_FAIL else "it is missing")
-            )
+            missing = Level.MAY_FAIL if name in offered or others is not False else two_names
+            found.append(Fit(missing, f".{name}", "it is missing" if missing is Level.FAILS else "it may be missing"))
         if name not in offered and others is not False:
             each = _fits(given.part(others), taker.part(wanted.get(name, ANYTHING)), met).under(f".{name}")
             found.append(each.at_most(Level.MAY_FAIL))
     for name in offered.keys() - wanted.keys():
         each = _extra(given.part(offered[name]), taker, extra, met).under(f".{name}")
+        if theirs.get("by_name"):
+            each = Fit(Level.UNPROVEN, f".{name}", "it may be another name of a field")
         found.append(each if name in always else each.at_most(Level.MAY_FAIL))
     if others is not False:
         found.append(_extra(given.part(others), taker, extra, met).at_most(Level.MAY_FAIL))
@@ -247,15 +248,45 @@ def _python(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     mine, theirs = _sort(given), _sort(taker)
     if {mine, theirs} <= _SEQUENCES and (mine == theirs or taker.converts):
         return _all_of((_limits(given, taker), _items(given, taker, met), _without_duplicates(given, taker)))
+    if theirs == _ANY_DICT and (mine == "object" or mine.startswith("dict")):
+        return _all_of((_limits(given, taker), _object(given, taker, met)))
     if mine == theirs:
         same = taker.schema.get("limits") in (None, given.schema.get("limits"))
-        return GOOD if same else Fit(Level.UNPROVEN, "", f"{taker.schema['limits']} is not promised")
-    sometimes = taker.converts and "object" not in (mine, theirs) and "null" not in (mine, theirs)
-    return _mismatch(Level.MAY_FAIL if sometimes or given.is_loose else Level.FAILS, given, taker)
+        fit = GOOD if same else Fit(Level.UNPROVEN, "", f"{taker.schema['limits']} is not promised")
+        return _all_of((fit, _object(given, taker, met))) if mine.startswith("dict") else fit
+    # A member of an enum may be a text or a number at the same time, and an empty dict has no keys of the wrong kind.
+    sometimes = mine.startswith(("enum", "dict")) or theirs.startswith("dict") or given.is_loose
+    sometimes = sometimes or (taker.converts and not {mine, theirs} & {"object", "null"})
+    return _mismatch(Level.MAY_FAIL if sometimes else Level.FAILS, given, taker)
+
+
+def _as_json(given: Declared, met: frozenset[int] = frozenset()) -> Fit:
+    """Compare with a JSON Schema that takes anything: it has to be JSON."""
+    schema = given.schema
+    if id(schema) in met:
+        return GOOD
+    parts: list[Any] = []
+    match given.kind:
+        case "any" | "opaque":
+            known = given.origin in ("document", "plain")
+            return GOOD if known else Fit(Level.UNPROVEN, "", "nothing is declared of a value that has to be JSON")
+        case "python":
+            level = Level.MAY_FAIL if _sort(given).startswith(("enum", "dict")) else Level.FAILS
+            return Fit(level, "", f"{described(given)} is given, JSON is needed")
+        case "object":
+            extra = schema.get("additionalProperties", given.origin in ("document", "raw"))
+            parts = [*schema.get("properties", {}).values(), extra]
+        case "array":
+            parts = [*schema.get("prefixItems", ()), schema.get("items", True)]
+    inner = [given.part(part).alternatives() for part in parts if part is not False]
+    found = [any_of([_as_json(each, met | {id(schema)}) for each in alternatives]) for alternatives in inner]
+    certain = schema.get("required") if given.kind == "object" else schema.get("minItems")
+    return _all_of(found) if certain else _all_of(found).at_most(Level.MAY_FAIL)
 
 
 _SETS = {"set", "frozenset"}
 _SEQUENCES = {"array", "tuple", *_SETS}
+_ANY_DICT = "dict of any"
 
 
 def _sort(each: Declared) -> str:
@@ -272,9 +303,8 @@ def _as_constant(given: Declared, taker: Declared) -> Fit:
     value = taker.schema["const"]
     if given.kind == "null" and value is None:
         return GOOD
-    possible = (
-        given.kind == kind_of(value) or (given.kind, kind_of(value)) == ("number", "integer") or given.kind == "python"
-    )
+    kinds = {given.kind, kind_of(value)}
+    possible = len(kinds) == 1 or kinds <= {"boolean", "integer", "number"} or given.kind == "python"
     return _mismatch(Level.MAY_FAIL if possible or given.is_loose else Level.FAILS, given, taker)
 
 
@@ -301,8 +331,11 @@ def _known_value(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     """Compare a value that is known."""
     value, kind = given.schema["const"], kind_of(given.schema["const"])
     if taker.kind == "const":
-        same = type(value) is type(taker.schema["const"]) and value == taker.schema["const"]
-        return GOOD if same else _mismatch(Level.FAILS, given, taker)
+        other = taker.schema["const"]
+        if value != other:
+            return _mismatch(Level.FAILS, given, taker)
+        # 1 and True are equal, and for some takers the same.
+        return GOOD if type(value) is type(other) else _mismatch(Level.MAY_FAIL, given, taker)
     if taker.kind == "python":
         known = value in taker.schema.get("enum", ()) and taker.converts
         return GOOD if known else _mismatch(Level.UNPROVEN, given, taker)

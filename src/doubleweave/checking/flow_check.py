@@ -248,9 +248,10 @@ class _FlowCheck:
             detail = f"the schema of {name} says more than is looked into here"
             self._notes.add(Level.UNPROVEN, "not_checked", place, detail, "Test it")
             return
+        level = Level.UNPROVEN if taker.has_two_names and given.keys() - taker.keys.keys() else Level.FAILS
         for key in sorted(taker.required - given.keys()):
             detail, fix = f"{name} needs it and is not given it", "Map a value to it"
-            self._notes.add(Level.FAILS, "missing_input", place, detail, fix, key)
+            self._notes.add(level, "missing_input", place, detail, fix, key)
         for key, known in given.items():
             if key in taker.required and not known.is_sure:
                 detail = f"{name} needs it, and it may not be there"
@@ -266,8 +267,9 @@ class _FlowCheck:
             detail = f"{name} allows no such field"
             self._notes.add(level, "unknown_input", place, detail, "Map only what it takes", key)
         elif wanted is None and explicit and taker.drops_others:
-            detail = f"{name} has no such field and drops it"
-            self._notes.add(Level.MAY_FAIL, "unknown_input", place, detail, "Correct the input_mapping", key)
+            detail = f"{name} has no such field and drops it, unless it is the alias of one"
+            level = Level.UNPROVEN if taker.has_two_names else Level.MAY_FAIL
+            self._notes.add(level, "unknown_input", place, detail, "Correct the input_mapping", key)
         else:
             found = any_of([fits(each, wanted or taker.others or UNKNOWN) for each in known.types])
             if found.level is Level.UNPROVEN and not known.is_declared:

@@ -12,7 +12,8 @@ from doubleweave.models.tools import ToolBase
 class Interface:
     """The keys of an object: which there can be, which there must be, and what others may be; None for no others.
 
-    An interface that is not known is that of a schema that says more than is looked into.
+    An interface that is not known is that of a schema that says more than is looked into. With two names, a field may be given
+    under its alias, too.
     """
 
     is_known: bool
@@ -20,6 +21,7 @@ class Interface:
     required: frozenset[str] = frozenset()
     others: Declared | None = None
     drops_others: bool = False
+    has_two_names: bool = False
 
     @classmethod
     def of(cls, root: Declared) -> "Interface":
@@ -34,7 +36,8 @@ class Interface:
         silent = "additionalProperties" not in schema
         extra = schema.get("additionalProperties", root.origin != "output")
         others = None if extra is False else root.part(extra)
-        return cls(True, keys, frozenset(schema.get("required", ())), others, silent and root.origin == "input")
+        required, drops = frozenset(schema.get("required", ())), silent and root.origin == "input"
+        return cls(True, keys, required, others, drops, bool(schema.get("by_name")))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ what pydantic checks but does not write into the schema, and `strict` says that 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -132,15 +133,9 @@ def declared(source: type[BaseModel] | JsonSchema, origin: Origin) -> Declared:
 
 @lru_cache(maxsize=1024)
 def _schema_of(model: type[BaseModel], origin: Origin) -> dict[str, Any]:
-    config = model.model_config
-    by_name = bool(config.get("populate_by_name") or config.get("validate_by_name"))
-    written = origin == "output"
+    mode: Literal["serialization", "validation"] = "serialization" if origin == "output" else "validation"
     try:
-        return model.model_json_schema(
-            by_alias=bool(config.get("serialize_by_alias")) if written else not by_name,
-            mode="serialization" if written else "validation",
-            schema_generator=_Annotated,
-        )
+        return model.model_json_schema(mode=mode, schema_generator=_Annotated)
     except Exception:
         # Whatever a class makes of its own schema, of it nothing is known.
         return {"kind": "opaque"}
@@ -156,18 +151,22 @@ class _Annotated(GenerateJsonSchema):
     def generate_inner(self, schema: Any) -> Any:
         kind = schema["type"]
         if kind == "model":
-            self._configs.append(schema.get("config", {}))
-        try:
+            with self._inside(schema.get("config", {})):
+                document = super().generate_inner(schema)
+        else:
             document = super().generate_inner(schema)
-        finally:
-            if kind == "model":
-                self._configs.pop()
         if "$ref" in document or kind in _WRAPPERS or self._is_serialized_otherwise(schema):
             return document
         return {**document, **self._notes(kind, schema, document)}
 
     def enum_schema(self, schema: Any) -> Any:
         return {**super().enum_schema(schema), **self._notes("enum", schema, {})}
+
+    def model_schema(self, schema: Any) -> Any:
+        config = schema.get("config", {})
+        by_name = config.get("populate_by_name") or config.get("validate_by_name")
+        # Then a field has two names, of which a JSON Schema can only have one.
+        return {**super().model_schema(schema), **({"by_name": True} if by_name else {})}
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
         return {"python": f"not JSON: {error_info}", "unserialisable": True}
@@ -184,6 +183,19 @@ class _Annotated(GenerateJsonSchema):
         # A serializer for JSON only says nothing of what `model_dump` gives.
         return None if str(schema.get("when_used", "")).startswith("json") else super().ser_schema(schema)
 
+    @contextmanager
+    def _inside(self, config: dict[str, Any]) -> Iterator[None]:
+        """Describe a model by its own settings: what its fields are called, and whether it is strict."""
+        outer = self.by_alias
+        by_name = config.get("populate_by_name") or config.get("validate_by_name")
+        self.by_alias = bool(config.get("serialize_by_alias")) if self.mode == "serialization" else not by_name
+        self._configs.append(config)
+        try:
+            yield
+        finally:
+            self._configs.pop()
+            self.by_alias = outer
+
     def _is_serialized_otherwise(self, schema: Any) -> bool:
         return (
             self.mode == "serialization" and self.ser_schema(schema.get("serialization", {"type": "none"})) is not None
@@ -198,6 +210,8 @@ class _Annotated(GenerateJsonSchema):
         if kind in _PYTHON_TYPES:
             cls = schema.get("cls")
             notes["python"] = kind if cls is None else f"{kind} {cls.__module__}.{cls.__qualname__}"
+        if kind == "dict" and (keys := schema.get("keys_schema", {"type": "any"})["type"]) != "str":
+            notes["python"] = f"dict of {keys}"
         if schema.get("strict", config.get("strict", False)):
             notes["strict"] = True
         limits = {key: schema[key] for key in schema.keys() - _VISIBLE.get(kind, set()) - _NO_LIMITS}
