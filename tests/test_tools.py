@@ -10,8 +10,10 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 import doubleweave as dw
 from doubleweave import JsonSchema, SideEffectLevel, Tool, ToolSafetyContract
+from doubleweave.tools import _is_async_callable  # type: ignore[attr-defined]  # its home in the contract
+from executors_under_test import make_executor
 from lanes_under_test import Anything, Case, Number, assert_same_on_both_lanes
-from parity_scenarios import double, inc, linear, step
+from parity_scenarios import count_up, double, inc, linear, step
 
 
 class Text(BaseModel):
@@ -88,7 +90,15 @@ def test_metadata_is_a_shallow_copy() -> None:
     assert made.metadata["deep"] is given["deep"]
 
 
-def test_t_1_attributes_are_writable_and_new_ones_may_be_attached() -> None:
+def test_metadata_is_never_read_by_the_executor() -> None:
+    made = make()
+    del made.metadata
+    seen = assert_same_on_both_lanes(Case([linear(step("t"))], lambda: [made]))
+    assert seen.result is not None
+    assert seen.result.final_output == {"n": 2}
+
+
+def test_t_1_t_5_attributes_are_writable_and_new_ones_may_be_attached() -> None:
     made: Any = make()
     made.timeout_seconds, made.description, made.note = 3.0, "other", ["mine"]
     assert (made.timeout_seconds, made.description, made.note) == (3.0, "other", ["mine"])
@@ -99,7 +109,18 @@ def test_t_1_attributes_are_writable_and_new_ones_may_be_attached() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "with 'quote'", "line\nbreak"])
 def test_t_2_the_repr_shows_the_name(name: str) -> None:
-    assert repr(make(name=name)) == f"Tool(name={name!r})"
+    @dw.tool(name=name)
+    def decorated(n: int) -> Number:
+        return Number(n=n)
+
+    plain = make(name=name)
+    flow = linear(step(name), name="flow")
+    streaming = dw.StreamingTool(
+        name=name, description="", input_schema=Number, output_schema=Number, stream_fn=count_up
+    )
+    from_flow = Tool.from_flow(flow, make_executor([flow], [plain]), name=name)
+    for made in (plain, decorated, streaming, from_flow):
+        assert repr(made) == f"Tool(name={name!r})"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +175,22 @@ class AsyncCall:
         return {"n": v.n}
 
 
+def shadowed(inside: Any, call: Any) -> Any:
+    """Return an object with a `__call__` of its own that its class does not have."""
+    inside.__call__ = call
+    return inside
+
+
+class Answering:
+    """Has an async function for whatever it is asked, unless that is looked up on its class."""
+
+    def __getattr__(self, name: str) -> Any:
+        return double
+
+    def __call__(self, v: Any) -> dict[str, int]:
+        raise AssertionError("the probe must not call")
+
+
 class PlainCall:
     def __call__(self, v: Any) -> dict[str, int]:
         raise AssertionError("the probe must not call")
@@ -179,9 +216,13 @@ class StaticAsyncCall:
         (StaticAsyncCall(), True),
         (types.SimpleNamespace(__call__=double), True),
         (types.SimpleNamespace(__call__=inc), False),
+        (shadowed(AsyncCall(), inc), False),
+        (shadowed(PlainCall(), double), True),
+        (Answering(), False),
     ],
 )
 def test_t_6_async_functions_and_objects_are_recognised_without_a_call(fn: Any, expected: bool) -> None:
+    assert _is_async_callable(fn) is expected
     assert make(fn=fn).is_async is expected
 
 
@@ -229,7 +270,7 @@ def test_t_8_fingerprints_are_computed_on_first_access_and_kept(name: str) -> No
     assert getattr(made, name) is first
 
 
-def test_the_schema_hash_depends_on_both_schemas_and_the_version_alone() -> None:
+def test_t_9_the_schema_hash_depends_on_both_schemas_and_the_version_alone() -> None:
     same = [make(), make(name="x", description="x", fn=double, max_output_size=1, metadata={"a": 1}, cacheable=False)]
     others = [make(input_schema=Text), make(output_schema=Text), make(schema_version="1"), make(input_schema=DOCUMENT)]
     assert len({made.schema_hash for made in same}) == 1
