@@ -176,7 +176,8 @@ def test_half_a_surrogate_pair_is_refused_whichever_limits_are_on() -> None:
 
 
 @text_forms
-@pytest.mark.parametrize("count", [1_000, 2_000, 100_000, 1_000_000])
+# How deep parsers go, Python decides.
+@pytest.mark.parametrize("count", [200_000, 800_000])
 @pytest.mark.parametrize("opening", ["[", '{"a":', "[\n"])
 def test_pl_3_what_is_nested_too_deep_for_the_parser_names_max_depth(form: str, count: int, opening: str) -> None:
     reader = TEXTS[form][1]
@@ -188,7 +189,7 @@ def test_pl_3_what_is_nested_too_deep_for_the_parser_names_max_depth(form: str, 
 
 @text_forms
 def test_pl_3_also_without_limits_and_when_it_is_closed(form: str) -> None:
-    for count in (2_000, 200_000):
+    for count in (200_000, 1_000_000):
         error = refusal(TEXTS[form][1], '{"a": ' + "[" * count + "]" * count + "}", limits=OFF)
         assert error.detail == (f"Invalid {form.upper()}: it is nested deeper than the parser goes (max_depth=None)")
         assert isinstance(error.__cause__, Exception)
