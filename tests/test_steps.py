@@ -65,18 +65,18 @@ class TestRetryPolicy:
         assert RetryPolicy.model_validate(fields).model_dump().items() >= fields.items()
 
     @pytest.mark.parametrize(("attempt", "delay"), [(-1, 0.0), (0, 0.0), (1, 0.5), (2, 1.5), (3, 4.5), (4, 13.5)])
-    def test_grows_the_delay_from_retry_to_retry(self, attempt: int, delay: float) -> None:
+    def test_s_1_grows_the_delay_from_retry_to_retry(self, attempt: int, delay: float) -> None:
         assert RetryPolicy(backoff_seconds=0.5, backoff_multiplier=3.0).compute_delay(attempt) == delay
 
-    def test_keeps_the_delay_under_a_multiplier_of_one(self) -> None:
+    def test_s_1_keeps_the_delay_under_a_multiplier_of_one(self) -> None:
         policy = RetryPolicy(backoff_seconds=0.25, backoff_multiplier=1.0)
         assert [policy.compute_delay(attempt) for attempt in (1, 2, 50)] == [0.25, 0.25, 0.25]
 
-    def test_has_no_delay_without_backoff_however_many_retries_there_were(self) -> None:
+    def test_s_1_has_no_delay_without_backoff_however_many_retries_there_were(self) -> None:
         policy = RetryPolicy(backoff_seconds=0.0)
         assert [policy.compute_delay(attempt) for attempt in (1, 2, 5000)] == [0.0, 0.0, 0.0]
 
-    def test_jitter_scales_the_delay_by_a_factor_from_one_half_up_to_one_and_a_half(self) -> None:
+    def test_s_1_jitter_scales_the_delay_by_a_factor_from_one_half_up_to_one_and_a_half(self) -> None:
         policy = RetryPolicy(backoff_seconds=10.0, jitter=True)
         random.seed(20240229)
         delays = [policy.compute_delay(2) for _ in range(2000)]
@@ -85,32 +85,32 @@ class TestRetryPolicy:
         assert max(delays) > 29.5
 
     @pytest.mark.parametrize("attempt", [-1, 0])
-    def test_jitter_makes_no_delay_where_there_is_none(self, attempt: int) -> None:
+    def test_s_1_jitter_makes_no_delay_where_there_is_none(self, attempt: int) -> None:
         assert RetryPolicy(jitter=True).compute_delay(attempt) == 0.0
 
-    def test_without_jitter_uses_no_random_number(self) -> None:
+    def test_s_1_without_jitter_uses_no_random_number(self) -> None:
         before = random.getstate()
         RetryPolicy().compute_delay(3)
         assert random.getstate() == before
 
-    def test_resolves_its_errors_in_order(self) -> None:
+    def test_s_2_resolves_its_errors_in_order(self) -> None:
         policy = RetryPolicy(retryable_errors=("builtins:TimeoutError", "builtins:KeyboardInterrupt"))
         assert policy.resolved_retryable_errors() == (TimeoutError, KeyboardInterrupt)
 
-    def test_retries_every_exception_by_default(self) -> None:
+    def test_s_2_retries_every_exception_by_default(self) -> None:
         assert RetryPolicy().resolved_retryable_errors() == (Exception,)
 
-    def test_imports_nothing_when_made(self) -> None:
+    def test_s_2_imports_nothing_when_made(self) -> None:
         policy = RetryPolicy(retryable_errors=("no_such_module_here:Broken",))
         with pytest.raises(FlowSerializationError, match="Cannot import module"):
             policy.resolved_retryable_errors()
 
-    def test_retries_exception_classes_only(self) -> None:
+    def test_s_2_retries_exception_classes_only(self) -> None:
         with pytest.raises(FlowSerializationError, match="not a subclass"):
             RetryPolicy(retryable_errors=("builtins:int",)).resolved_retryable_errors()
 
     @pytest.mark.parametrize("refs", [("builtins:Exception",), ("builtins:OSError",)])
-    def test_asks_the_policy_of_the_moment_each_time(self, refs: tuple[str, ...]) -> None:
+    def test_s_2_asks_the_policy_of_the_moment_each_time(self, refs: tuple[str, ...]) -> None:
         policy = RetryPolicy(retryable_errors=refs)
         resolved = policy.resolved_retryable_errors()
         with schema_ref_policy(SchemaRefAllowlist(["elsewhere"])), pytest.raises(SchemaRefPolicyError):
@@ -180,21 +180,21 @@ class TestFlowStep:
             ({"tool_name": "a", "on_error": "fallback:"}, "on_error must be"),
         ],
     )
-    def test_rejects(self, fields: dict[str, Any], fragment: str) -> None:
+    def test_s_3_s_4_s_5_rejects(self, fields: dict[str, Any], fragment: str) -> None:
         with pytest.raises(ValidationError, match=fragment):
             FlowStep.model_validate(fields)
         with pytest.raises(ValidationError, match=fragment):
             DAGFlowStep.model_validate({"step_id": "s", **fields})
 
     @pytest.mark.parametrize("on_error", ["fail", "skip", "fallback:b"])
-    def test_accepts_each_error_policy(self, on_error: str) -> None:
+    def test_s_4_accepts_each_error_policy(self, on_error: str) -> None:
         assert FlowStep(tool_name="a", on_error=on_error).on_error == on_error
 
     @pytest.mark.parametrize("candidates", [["a"], ["b", "a"]])
-    def test_accepts_candidates_that_include_its_tool(self, candidates: list[str]) -> None:
+    def test_s_5_accepts_candidates_that_include_its_tool(self, candidates: list[str]) -> None:
         assert FlowStep(tool_name="a", decision_candidates=candidates).decision_candidates == candidates
 
-    def test_an_empty_output_mapping_is_not_an_absent_one(self) -> None:
+    def test_s_7_an_empty_output_mapping_is_not_an_absent_one(self) -> None:
         assert FlowStep(tool_name="a", output_mapping={}).output_mapping == {}
 
     def test_ignores_unknown_fields(self) -> None:
@@ -209,14 +209,14 @@ class TestFlowStep:
     @pytest.mark.parametrize(
         ("fields", "name"), [({"tool_name": "t"}, "t"), ({"flow_name": "f"}, "f"), ({"tool_name": ""}, "")]
     )
-    def test_is_displayed_by_the_name_of_its_tool_or_flow(self, fields: dict[str, Any], name: str) -> None:
+    def test_s_8_is_displayed_by_the_name_of_its_tool_or_flow(self, fields: dict[str, Any], name: str) -> None:
         assert FlowStep.model_validate(fields).display_name == name
 
     @pytest.mark.parametrize(("cls", "qualname"), [(Contract, "Contract"), (Contract.Inner, "Contract.Inner")])
-    def test_names_a_contract_class_by_module_and_qualname(self, cls: type[BaseModel], qualname: str) -> None:
+    def test_s_9_names_a_contract_class_by_module_and_qualname(self, cls: type[BaseModel], qualname: str) -> None:
         assert FlowStep.contract_ref_from(cls) == f"{__name__}:{qualname}"
 
-    def test_resolves_its_contracts_when_asked(self) -> None:
+    def test_s_9_resolves_its_contracts_when_asked(self) -> None:
         step = FlowStep(
             tool_name="t",
             input_contract=FlowStep.contract_ref_from(Contract),
@@ -225,7 +225,7 @@ class TestFlowStep:
         assert step.resolved_input_contract is Contract
         assert step.resolved_output_contract is Contract.Inner
 
-    def test_has_no_contract_classes_when_none_are_named(self) -> None:
+    def test_s_9_has_no_contract_classes_when_none_are_named(self) -> None:
         step = FlowStep(tool_name="t")
         assert step.resolved_input_contract is None
         assert step.resolved_output_contract is None
@@ -234,7 +234,7 @@ class TestFlowStep:
     @pytest.mark.parametrize(
         ("ref", "fragment"), [("builtins:int", "not a subclass"), ("no_such_module_here:X", "Cannot import module")]
     )
-    def test_raises_for_a_bad_contract_only_when_asked(self, attribute: str, ref: str, fragment: str) -> None:
+    def test_s_9_raises_for_a_bad_contract_only_when_asked(self, attribute: str, ref: str, fragment: str) -> None:
         step = FlowStep.model_validate({"tool_name": "t", attribute: ref})
         with pytest.raises(FlowSerializationError, match=fragment):
             getattr(step, f"resolved_{attribute}")
@@ -291,22 +291,22 @@ class TestDAGFlowStep:
             ({}, "step_id"),
         ],
     )
-    def test_rejects(self, fields: dict[str, Any], fragment: str) -> None:
+    def test_s_10_rejects(self, fields: dict[str, Any], fragment: str) -> None:
         with pytest.raises(ValidationError, match=fragment):
             DAGFlowStep.model_validate({"tool_name": "t", **fields})
 
     @pytest.mark.parametrize("capability_id", [None, "c"])
-    def test_may_be_a_capability(self, capability_id: str | None) -> None:
+    def test_s_10_may_be_a_capability(self, capability_id: str | None) -> None:
         step = DAGFlowStep(step_id="s", tool_name="t", step_type="capability", capability_id=capability_id)
         assert step.capability_id == capability_id
 
-    def test_keeps_predicates_unparsed(self) -> None:
+    def test_s_11_keeps_predicates_unparsed(self) -> None:
         edge = ConditionalEdge(target_step_id="x", predicate="this is ( not a predicate")
         step = DAGFlowStep(step_id="s", tool_name="t", branches=[edge], default_next="y")
         assert step.branches == [edge]
         assert step.default_next == "y"
 
-    def test_has_frozen_edges(self) -> None:
+    def test_s_11_has_frozen_edges(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
             ConditionalEdge(target_step_id="x", predicate="a").predicate = "b"  # type: ignore[misc]
 
