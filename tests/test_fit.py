@@ -298,3 +298,50 @@ def test_what_json_has_not_is_told_by_the_name_of_its_type(day: date) -> None:
     said = fits(field_of(model_of(date), "output"), field_of(model_of(int), "input"))
     assert (said.level, said.reason) == (Level.MAY_FAIL, "date is given, integer is needed")
     assert not accepts(model_of(int), day)
+
+
+RAW: list[tuple[Any, list[Any]]] = [
+    (int, [1, "5", 3.0, True, "-2"]),
+    (Annotated[int, Field(ge=0, le=9)], [0, "9", 4.0, False]),
+    (float, [1.5, 2, "2.5", "7", True]),
+    (bool, [True, "yes", "off", 1, 0, "true"]),
+    (str, ["", "x", "12"]),
+    (int | None, [None, "3"]),
+    (int | str, [1, "x", "7"]),
+    (list[int], [[], ["1", 2.0], [True]]),
+    (set[int], [[1, 1], ["2"]]),
+    (tuple[int, str], [["1", "a"]]),
+    (dict[str, int], [{}, {"a": "1"}]),
+    (dict[int, str], [{"1": "a"}]),
+    (Cat, [{"kind": "cat", "n": "1"}, {"kind": "cat", "n": 1, "more": []}]),
+    (Tree, [{"v": "1", "kids": [{"v": 2.0}]}]),
+    (datetime, ["2026-01-02T03:04:05Z", 1700000000, "1700000000"]),
+    (date, ["2026-01-02", "2026-01-02T00:00:00"]),
+    (Decimal, ["1.5", 2, 2.5]),
+    (UUID, ["00000000-0000-0000-0000-000000000005"]),
+    (SAMPLES[21][0], ["red", "blue"]),
+    (Literal["red", 1], ["red", 1]),
+    (Any, [None, {}, "x"]),
+    (Strict, [{"a": 1, "b": "x", "c": MOMENT, "d": [1]}]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(RAW)), ids=lambda number: str(RAW[number][0]))
+def test_what_is_said_of_a_value_that_is_checked_but_not_converted_holds(number: int) -> None:
+    annotation, values = RAW[number]
+    giver = model_of(annotation)
+    assert [accepts(giver, value) for value in values] == [True] * len(values)
+    for other, (taker, _) in enumerate(MODELS):
+        said = fits(field_of(giver, "raw"), field_of(taker, "input"))
+        done = [accepts(taker, value) for value in values]
+        if said.level is Level.FITS:
+            assert all(done), (name_of(other), values)
+        if said.level is Level.FAILS:
+            assert not any(done), (name_of(other), values, said)
+    for field in DOCUMENTS:
+        document = document_of(field)
+        whole = declared(document, "input")
+        said = fits(field_of(giver, "raw"), whole.part(whole.schema["properties"]["f"]))
+        for value in values:
+            if said.level is Level.FITS:
+                document.validate({"f": value}, name="f")
