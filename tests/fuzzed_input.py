@@ -25,12 +25,16 @@ from doubleweave import (
     SchemaRefAllowlist,
     SchemaRefPolicyError,
     check_flow,
+    compile_flow,
     evaluate_predicate,
     flow_from_dict,
     flow_from_json,
     flow_from_yaml,
+    flow_to_ascii,
     flow_to_dict,
+    flow_to_dot,
     flow_to_json,
+    flow_to_mermaid,
     flow_to_yaml,
     resolve_class_ref,
     schema_ref_policy,
@@ -321,6 +325,10 @@ def look_at(flow: Any) -> None:
         assert len(registry) == 0
     report = check_flow(flow, {}, registry=registry)
     assert report.flow_name == flow.name
+    with suppress(SchemaRefPolicyError, FlowSerializationError), schema_ref_policy(SchemaRefAllowlist([])):
+        compile_flow(flow, {})
+    drawn = [flow_to_mermaid(flow), flow_to_dot(flow), flow_to_ascii(flow)]
+    assert all(drawn)
     with schema_ref_policy(SchemaRefAllowlist([])):
         for ref in (flow.input_schema_ref, *(step.input_contract for step in flow.steps)):
             if ref is not None:
