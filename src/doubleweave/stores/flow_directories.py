@@ -184,7 +184,12 @@ class _Look:
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
             if fault != self._fault:
-                _logger.warning("Flows of %s are not reloaded, which is tried again: %s", self._directory, fault)
+                _logger.warning(
+                    "Flows of %s are not reloaded, which is tried again: %s",
+                    self._directory,
+                    fault,
+                    exc_info=not isinstance(error, DoubleweaveError | OSError),
+                )
             self._fault = fault
             return
         self._fault = ""
