@@ -248,7 +248,7 @@ def test_ff_6_every_field_is_written_also_defaults_and_nulls() -> None:
 
 
 @forms
-def test_rj_4_versions_topology_tools_predicates_and_refs_are_checked_later(form: str) -> None:
+def test_rj_4_f_1_d_2_versions_topology_tools_predicates_and_refs_are_checked_later(form: str) -> None:
     steps = [
         {"step_id": "a", "tool_name": "no such tool", "depends_on": ["a", "gone"], "branches": BRANCHES},
         {"step_id": "a", "tool_name": "t", "input_contract": "::"},

@@ -182,6 +182,14 @@ def test_d_2_a_topology_is_checked_again_before_a_run(lane: str, concurrency: in
     assert (caught.value.flow_name, caught.value.reason, calls) == ("main", reason, [])
 
 
+@lanes
+@concurrencies
+def test_d_1_a_dependency_may_be_listed_twice(lane: str, concurrency: int) -> None:
+    flow = dag(node("a"), node("b", after="a a", source="a"))
+    executor = make_executor([flow], tools(), max_step_concurrency=concurrency)
+    assert execute(executor, lane).final_output == {"n": 1, "a": 2, "b": 3}
+
+
 # --- class refs ------------------------------------------------------------------------------------------------------
 
 

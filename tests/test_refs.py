@@ -60,6 +60,42 @@ def make_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return make
 
 
+# Which step of the resolution fails, by the name that the specification gives it, how it says so, and for what.
+REJECTED: list[tuple[str, str, list[tuple[str, type | None]]]] = [
+    ("`ref` contains `:`; split at the first one", "'module:qualname' form", [("builtins.int", None), ("", None)]),
+    (
+        "import the module",
+        "Cannot import module",
+        [
+            ("no_such_module_here:X", None),
+            ("builtins.no_such_part:X", None),
+            (":X", None),
+            (".relative:X", None),
+            ("..:X", None),
+            ("a b:X", None),
+            ("\x00:X", None),
+        ],
+    ),
+    (
+        "walk the dotted qualname by attribute",
+        "not found",
+        [
+            ("builtins:NoSuchName", None),
+            ("builtins:", None),
+            ("builtins:int:str", None),
+            (f"{__name__}:Model.Missing", None),
+            (f"{__name__}:Model..Inner", None),
+        ],
+    ),
+    ("result is a class", "expected a class", [(f"{__name__}:not_a_class", None), ("builtins:len", None)]),
+    (
+        "subclass of `expected_base`",
+        "not a subclass",
+        [("builtins:int", BaseModel), (f"{__name__}:Plain", BaseException)],
+    ),
+]
+
+
 class TestResolving:
     @pytest.mark.parametrize(
         ("ref", "base", "cls"),
@@ -79,24 +115,9 @@ class TestResolving:
     @pytest.mark.parametrize(
         ("ref", "base", "fragment"),
         [
-            ("builtins.int", None, "'module:qualname' form"),
-            ("", None, "'module:qualname' form"),
-            ("no_such_module_here:X", None, "Cannot import module"),
-            ("builtins.no_such_part:X", None, "Cannot import module"),
-            (":X", None, "Cannot import module"),
-            (".relative:X", None, "Cannot import module"),
-            ("..:X", None, "Cannot import module"),
-            ("a b:X", None, "Cannot import module"),
-            ("\x00:X", None, "Cannot import module"),
-            ("builtins:NoSuchName", None, "not found"),
-            ("builtins:", None, "not found"),
-            ("builtins:int:str", None, "not found"),
-            (f"{__name__}:Model.Missing", None, "not found"),
-            (f"{__name__}:Model..Inner", None, "not found"),
-            (f"{__name__}:not_a_class", None, "expected a class"),
-            ("builtins:len", None, "expected a class"),
-            ("builtins:int", BaseModel, "not a subclass"),
-            (f"{__name__}:Plain", BaseException, "not a subclass"),
+            pytest.param(*case, fragment, id=f"{row}: {case[0]!a}")
+            for row, fragment, cases in REJECTED
+            for case in cases
         ],
     )
     def test_rejects(self, ref: str, base: type | None, fragment: str) -> None:
@@ -111,12 +132,12 @@ class TestResolving:
             resolve_class_ref("no_such_module_here:X")
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
-    def test_translates_an_import_error_inside_the_module(self, make_module: Callable[..., Path]) -> None:
+    def test_import_the_module_translates_an_import_error_inside_it(self, make_module: Callable[..., Path]) -> None:
         make_module("refs_missing_dependency", "import no_such_module_here")
         with pytest.raises(FlowSerializationError, match="Cannot import module 'refs_missing_dependency'"):
             resolve_class_ref("refs_missing_dependency:X")
 
-    def test_lets_every_other_error_of_the_module_pass(self, make_module: Callable[..., Path]) -> None:
+    def test_import_the_module_lets_every_other_error_pass(self, make_module: Callable[..., Path]) -> None:
         make_module("refs_broken_module", "raise ZeroDivisionError('at import')")
         with pytest.raises(ZeroDivisionError, match="at import"):
             resolve_class_ref("refs_broken_module:X")
@@ -130,11 +151,13 @@ class TestResolving:
 
 
 class TestPolicy:
-    def test_allows_everything_by_default(self) -> None:
+    def test_r_2_allows_everything_by_default(self) -> None:
         assert get_schema_ref_policy() is None
         assert resolve_class_ref("builtins:int") is int
 
-    def test_refuses_before_anything_is_imported(self, make_module: Callable[..., Path]) -> None:
+    def test_active_policy_if_any_returns_truthy_for_the_module_path_before_any_import(
+        self, make_module: Callable[..., Path]
+    ) -> None:
         mark = make_module("refs_forbidden_module", "class X: ...")
         ref = "refs_forbidden_module:X"
         with schema_ref_policy(refuse_all), pytest.raises(SchemaRefPolicyError) as caught:
@@ -173,7 +196,7 @@ class TestPolicy:
                 with pytest.raises(SchemaRefPolicyError):
                     resolve_class_ref("builtins:int")
 
-    def test_can_be_set_and_lifted(self) -> None:
+    def test_r_1_can_be_set_and_lifted(self) -> None:
         set_schema_ref_policy(refuse_all)
         assert get_schema_ref_policy() is refuse_all
         with pytest.raises(SchemaRefPolicyError):
@@ -182,7 +205,7 @@ class TestPolicy:
         assert get_schema_ref_policy() is None
         assert resolve_class_ref("builtins:int") is int
 
-    def test_returns_to_the_previous_one_after_each_block(self) -> None:
+    def test_r_1_returns_to_the_previous_one_after_each_block(self) -> None:
         with schema_ref_policy(refuse_all):
             with schema_ref_policy(accept_all):
                 assert get_schema_ref_policy() is accept_all
@@ -192,19 +215,19 @@ class TestPolicy:
             assert get_schema_ref_policy() is refuse_all
         assert get_schema_ref_policy() is None
 
-    def test_returns_to_the_previous_one_after_an_exception(self) -> None:
+    def test_r_1_returns_to_the_previous_one_after_an_exception(self) -> None:
         with pytest.raises(KeyError), schema_ref_policy(refuse_all):
             raise KeyError("inside")
         assert get_schema_ref_policy() is None
 
-    def test_returns_to_the_previous_one_when_the_block_sets_another(self) -> None:
+    def test_r_1_returns_to_the_previous_one_when_the_block_sets_another(self) -> None:
         with schema_ref_policy(refuse_all):
             set_schema_ref_policy(accept_all)
         assert get_schema_ref_policy() is None
 
 
 class TestIsolation:
-    def test_another_thread_has_its_own_policy(self) -> None:
+    def test_r_2_another_thread_has_its_own_policy(self) -> None:
         seen: list[SchemaRefPolicy | None] = []
 
         def other() -> None:
@@ -219,7 +242,7 @@ class TestIsolation:
             assert get_schema_ref_policy() is refuse_all
         assert seen == [None, accept_all]
 
-    def test_a_copied_context_carries_the_policy_into_a_thread(self) -> None:
+    def test_r_2_a_copied_context_carries_the_policy_into_a_thread(self) -> None:
         seen: list[SchemaRefPolicy | None] = []
         with schema_ref_policy(refuse_all):
             context = contextvars.copy_context()
@@ -228,7 +251,7 @@ class TestIsolation:
         thread.join()
         assert seen == [refuse_all]
 
-    async def test_concurrent_tasks_have_their_own_policies(self) -> None:
+    async def test_r_2_concurrent_tasks_have_their_own_policies(self) -> None:
         both_set = asyncio.Barrier(2)
 
         async def task(policy: SchemaRefPolicy) -> SchemaRefPolicy | None:
@@ -241,7 +264,7 @@ class TestIsolation:
         assert second is accept_all
         assert get_schema_ref_policy() is None
 
-    async def test_a_task_inherits_the_policy_it_was_started_under(self) -> None:
+    async def test_r_2_a_task_inherits_the_policy_it_was_started_under(self) -> None:
         async def task() -> SchemaRefPolicy | None:
             return get_schema_ref_policy()
 
@@ -268,16 +291,16 @@ class TestAllowlist:
             ([], "", False),
         ],
     )
-    def test_accepts_its_modules_and_their_submodules(
+    def test_r_3_accepts_its_modules_and_their_submodules(
         self, prefixes: list[str], module_path: str, allowed: bool
     ) -> None:
         assert SchemaRefAllowlist(prefixes)(module_path) is allowed
 
     @pytest.mark.parametrize("prefixes", [["a", "b"], ("a", "b")])
-    def test_keeps_its_prefixes_as_a_tuple(self, prefixes: Any) -> None:
+    def test_r_3_keeps_its_prefixes_as_a_tuple(self, prefixes: Any) -> None:
         assert SchemaRefAllowlist(prefixes).prefixes == ("a", "b")
 
-    def test_is_a_frozen_value(self) -> None:
+    def test_r_3_is_a_frozen_value(self) -> None:
         allowlist = SchemaRefAllowlist(["a"])
         with pytest.raises(dataclasses.FrozenInstanceError):
             allowlist.prefixes = ()  # type: ignore[misc]
@@ -285,7 +308,7 @@ class TestAllowlist:
         assert hash(allowlist) == hash(SchemaRefAllowlist(("a",)))
         assert repr(allowlist) == "SchemaRefAllowlist(prefixes=('a',))"
 
-    def test_works_as_a_policy(self) -> None:
+    def test_r_3_works_as_a_policy(self) -> None:
         with schema_ref_policy(SchemaRefAllowlist(["collections"])):
             assert resolve_class_ref("collections.abc:Mapping").__name__ == "Mapping"
             with pytest.raises(SchemaRefPolicyError, match="'builtins' is not permitted"):

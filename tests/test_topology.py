@@ -31,44 +31,72 @@ def level_ids(flow: DAGFlow) -> list[list[str]]:
 
 
 REJECTIONS = {
-    "duplicate id": ([step("a"), step("b"), step("a")], "duplicate_step_id", "'a'"),
-    "first duplicate in list order": ([step("b"), step("a"), step("a"), step("b")], "duplicate_step_id", "'a'"),
-    "unknown dependency": ([step("a"), step("b", "a", "x")], "unknown_dependency", "'b' depends on unknown step 'x'"),
-    "first unknown in list order": ([step("a", "y"), step("b", "x")], "unknown_dependency", "'y'"),
-    "depends on itself": ([step("a", "a")], "cycle", ": a -> a."),
-    "cycle of two": ([step("a", "b"), step("b", "a")], "cycle", ": a -> b -> a."),
-    "cycle of three in running order": (
+    "1 step_id values unique: duplicate id": ([step("a"), step("b"), step("a")], "duplicate_step_id", "'a'"),
+    "1 step_id values unique: first duplicate in list order": (
+        [step("b"), step("a"), step("a"), step("b")],
+        "duplicate_step_id",
+        "'a'",
+    ),
+    "2 every depends_on entry is a declared id: unknown dependency": (
+        [step("a"), step("b", "a", "x")],
+        "unknown_dependency",
+        "'b' depends on unknown step 'x'",
+    ),
+    "2 every depends_on entry is a declared id: first unknown in list order": (
+        [step("a", "y"), step("b", "x")],
+        "unknown_dependency",
+        "'y'",
+    ),
+    "3 no cycle (a step that depends on itself is a cycle): depends on itself": (
+        [step("a", "a")],
+        "cycle",
+        ": a -> a.",
+    ),
+    "3 no cycle (a step that depends on itself is a cycle): cycle of two": (
+        [step("a", "b"), step("b", "a")],
+        "cycle",
+        ": a -> b -> a.",
+    ),
+    "3 no cycle (a step that depends on itself is a cycle): cycle of three in running order": (
         [step("c", "b"), step("a", "c"), step("b", "a")],
         "cycle",
         ": c -> a -> b -> c.",
     ),
-    "cycle behind a root, with a tail": (
+    "3 no cycle (a step that depends on itself is a cycle): cycle behind a root, with a tail": (
         [step("root"), step("tail", "q"), step("q", "p", "root"), step("p", "q")],
         "cycle",
         ": q -> p -> q.",
     ),
-    "unknown branch target": ([step("a", to=["x"])], "unknown_branch_target", "'a' branches to unknown step 'x'"),
-    "unknown default": (
+    "4 every branch target and default_next is a declared id: unknown branch target": (
+        [step("a", to=["x"])],
+        "unknown_branch_target",
+        "'a' branches to unknown step 'x'",
+    ),
+    "4 every branch target and default_next is a declared id: unknown default": (
         [step("a", to=["b"], otherwise="x"), step("b", "a")],
         "unknown_branch_target",
         "'a' branches to unknown step 'x'",
     ),
-    "target that does not depend": (
+    "5 every such target depends directly on the branching step: target that does not depend": (
         [step("a", to=["b"]), step("b")],
         "unknown_branch_target",
         "'a' branches to 'b', which",
     ),
-    "target that depends indirectly": (
+    "5 every such target depends directly on the branching step: target that depends indirectly": (
         [step("a", to=["c"]), step("b", "a"), step("c", "b")],
         "unknown_branch_target",
         "'a' branches to 'c', which",
     ),
-    "default that does not depend": (
+    "5 every such target depends directly on the branching step: default that does not depend": (
         [step("a", to=["b"], otherwise="c"), step("b", "a"), step("c")],
         "unknown_branch_target",
         "'a' branches to 'c', which",
     ),
-    "itself as target": ([step("a", to=["a"])], "unknown_branch_target", "'a' branches to 'a', which"),
+    "5 every such target depends directly on the branching step: itself as target": (
+        [step("a", to=["a"])],
+        "unknown_branch_target",
+        "'a' branches to 'a', which",
+    ),
 }
 
 ORDER = {
@@ -89,7 +117,7 @@ ORDER = {
 @pytest.mark.parametrize(
     ("steps", "reason", "fragment"), [*REJECTIONS.values(), *ORDER.values()], ids=[*REJECTIONS, *ORDER]
 )
-def test_a_wrong_topology_is_rejected(
+def test_d_1_a_wrong_topology_is_rejected(
     check: Callable[[DAGFlow], object], steps: list[DAGFlowStep], reason: str, fragment: str
 ) -> None:
     with pytest.raises(DAGDefinitionError) as caught:
