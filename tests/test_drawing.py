@@ -104,18 +104,18 @@ def test_flow_to_dot(flow: AnyFlow, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("a b-c", "a_b_c"), ("", "G_"), ("1st", "G_1st"), ("_x", "G__x"), ("über", "über"), ("a\nb", "a_b")],
+    [
+        ("a b-c", "a_b_c"),
+        ("", "G_"),
+        ("1st", "G_1st"),
+        ("_x", "G__x"),
+        ("über", "über"),
+        ("a\nb", "a_b"),
+        ("Graph", "G_Graph"),
+    ],
 )
 def test_flow_to_dot_has_an_id_of_the_name(name: str, word: str) -> None:
     assert flow_to_dot(Flow(name=name, description="", steps=[])) == f"digraph {word} {{\n}}\n"
-
-
-def test_flow_to_dot_has_ids_of_the_steps() -> None:
-    drawn = flow_to_dot(dag(("a b", "t", []), ("a.b", "t", ["a b"]), ("a_b", "t", ["a.b"])))
-    assert drawn.splitlines()[1:] == [
-        *('  S_a_b [label="t"];', '  S_a_b_2 [label="t"];', '  S_a_b_3 [label="t"];'),
-        *("  S_a_b -> S_a_b_2;", "  S_a_b_2 -> S_a_b_3;", "}"),
-    ]
 
 
 def record(name: str, milliseconds: float, success: bool) -> StepRecord:
@@ -171,50 +171,166 @@ def test_render_step_bar_chart() -> None:
     assert _render_step_bar_chart([(0, "x" * 22, 1.0, True)]).startswith(f"0  {'x' * 22}  {'█' * 30}  1.0 ms")
 
 
-HOSTILE = [
-    "<b>&\"'",
-    "a]b",
-    "x{y}|(z)",
-    "two\nlines",
-    "back\\slash",
-    "\u202etxt.exe",
-    "[[",
-    "end",
-    "graph TD",
-    "a --> b",
-    "%%x",
-]
+@pytest.mark.parametrize("draw", [CHAIN.to_mermaid, DIAMOND.to_mermaid, result_of().to_mermaid])
+def test_a_direction_that_is_none_is_refused(draw: Any) -> None:
+    assert draw(direction="BT").splitlines()[0] == "graph BT"
+    with pytest.raises(ValueError, match=r"^direction must be one of LR, RL, TB, TD, BT, not 'LR\\n  click S0'$"):
+        draw(direction="LR\n  click S0")
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_stays_inside_its_label(name: str) -> None:
+def test_a_dependency_that_is_named_twice_is_one_edge_and_an_unknown_one_is_none() -> None:
+    flow = dag(("x", "a", []), ("y", "b", ["x", "nowhere", "x"]))
+    assert flow.to_ascii() == "[a] → [b]"
+    assert flow.to_mermaid().splitlines()[3:] == ["  S_x --> S_y"]
+    assert flow.to_dot().splitlines()[3:] == ["  S_x -> S_y;", "}"]
+
+
+def test_f_5_flows_draw_themselves() -> None:
+    for flow in (CHAIN, DIAMOND):
+        assert flow.to_ascii() == flow_to_ascii(flow)
+        assert flow.to_mermaid(direction="RL", show_schemas=True) == flow_to_mermaid(flow, direction="RL")
+        assert flow.to_dot() == flow_to_dot(flow)
+
+
+def test_to_mermaid_of_a_result() -> None:
+    result = result_of(record("a", 1.0, True))
+    assert result.to_mermaid() == result_to_mermaid(result) == "graph LR\n  R0[a ✓ 1.0ms]"
+    assert result.to_mermaid(direction="TB") == "graph TB\n  R0[a ✓ 1.0ms]"
+
+
+MERMAID_LABELS = {
+    "<b>&\"'": "&lt;b&gt;&amp;&quot;&apos;",
+    "a]b": "a&rsqb;b",
+    "map_list[x]": "map_list&lsqb;x&rsqb;",
+    "x{y}|(z)": "x&lcub;y&rcub;&verbar;&lpar;z&rpar;",
+    "two\nlines": "two&bsol;nlines",
+    "back\\slash": "back&bsol;slash",
+    "\u202etxt.exe": "&bsol;u202etxt.exe",
+    "nul\0": "nul&bsol;x00",
+    "/trapezoid": "&sol;trapezoid",
+    "a/b": "a/b",
+    "#91; &#91; &lt;": "&num;91; &amp;&num;91; &amp;lt;",
+    "me@home": "me&commat;home",
+    "$$x$$": "&dollar;&dollar;x&dollar;&dollar;",
+    "`code`": "&grave;code&grave;",
+    "fa:fa-car": "fa&colon;fa-car",
+    "%%{init: {}}%%": "%%&lcub;init: &lcub;&rcub;&rcub;%%",
+    "end": "end",
+    "a --> b": "a --&gt; b",
+    "": " ",
+    "日本 é 🎉": "日本 é 🎉",
+}
+
+
+@pytest.mark.parametrize(("name", "label"), MERMAID_LABELS.items())
+def test_mermaid_shows_a_name_as_it_is(name: str, label: str) -> None:
     flow = dag(("one", name, []), (name, "t", ["one"]))
-    mermaid = flow_to_mermaid(flow).splitlines()
-    assert len(mermaid) == 4
-    label = re.fullmatch(r"  S_one\[(.*)\]", mermaid[1])
-    assert label is not None
-    assert re.search(r'[\[\](){}|<>"\n\u202e]', label[1]) is None
-    shown = re.sub(r"#(\d+);", lambda found: chr(int(found[1])), html.unescape(label[1].replace("&#x27;", "'")))
-    assert shown == "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
-    assert re.fullmatch(r"  S_[\w-]+\[t\]", mermaid[2])
-    dot = flow_to_dot(flow).splitlines()
-    assert len(dot) == 5
-    assert re.fullmatch(r'  S_one \[label="(?:[^"\\\n]|\\["\\n])*"\];', dot[1])
-    assert "\n" not in flow_to_ascii(dag(("one", name, [])))
+    first, node, other, edge = flow.to_mermaid().splitlines()
+    assert (first, node) == ("graph LR", f"  S_one[{label}]")
+    assert re.fullmatch(r"  S_[A-Za-z0-9_.-]*\[t\]", other)
+    assert edge == f"  S_one --> {other.strip().removesuffix('[t]')}"
+    assert result_of(record(name, 1.0, True)).to_mermaid().splitlines()[1] == f"  R0[{label} ✓ 1.0ms]"
 
 
-@given(st.lists(st.text(max_size=8), max_size=6, unique=True), st.text(max_size=10))
-def test_any_flow_has_as_many_nodes_as_steps_and_none_of_them_twice(ids: list[str], name: str) -> None:
-    flow = dag(*((step_id, name, []) for step_id in ids), name=name)
-    for drawn in (flow_to_mermaid(flow), flow_to_dot(flow)):
-        nodes = [line.split("[")[0].strip() for line in drawn.splitlines()[1:] if line.startswith("  S_")]
-        assert len(set(nodes)) == len(nodes) == len(ids)
+DOT_LABELS = {
+    'say "x"': 'say \\"x\\"',
+    "two\nlines": "two\\nlines",
+    "back\\nslash": "back\\\\nslash",
+    "\\": "\\\\",
+    "\u202etxt.exe": "\\\\u202etxt.exe",
+    "nul\0 cr\r": "nul\\\\x00 cr\\\\r",
+    "a & b": "a & b",
+    "&lt;&#91;": "&amp;lt;&amp;#91;",
+    "<b>[{|": "<b>[{|",
+    "": "",
+    "日本 é 🎉": "日本 é 🎉",
+}
+
+
+@pytest.mark.parametrize(("name", "label"), DOT_LABELS.items())
+def test_dot_shows_a_name_as_it_is(name: str, label: str) -> None:
+    assert dag(("one", name, [])).to_dot() == f'digraph dag {{\n  S_one [label="{label}"];\n}}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("a] → [b", "'a] → [b'"),
+        ("two\nlines", r"'two\nlines'"),
+        ("\u202etxt.exe", r"'\u202etxt.exe'"),
+        ("a, b", "'a, b'"),
+        ("", "''"),
+        ("map_list[x]", "map_list[x]"),
+        ("<b>", "<b>"),
+        ("it's", "it's"),
+    ],
+)
+def test_a_name_that_could_be_two_is_quoted_in_ascii(name: str, label: str) -> None:
+    assert Flow(name="f", description="", steps=[FlowStep(tool_name=name)]).to_ascii() == f"[{label}]"
+    assert dag(("x", name, []), ("y", "b", ["x"])).to_ascii() == f"[{label}] → [b]"
+    assert dag(("x", name, []), ("y", "b", [])).to_ascii() == f"{label}, b"
+
+
+def test_bars_show_names_on_one_line() -> None:
+    (line,) = _render_step_bar_chart([(0, "a\n\u202eb", 1.0, True)], bar_width=2, name_width=12).splitlines()
+    assert line == r"0  a\n\u202eb    ██  1.0 ms"
+
+
+@pytest.mark.parametrize(
+    ("ids", "mermaid", "dot"),
+    [
+        (["a b", "a_b"], ["S_a_b_2", "S_a_b"], ["S_a_b_2", "S_a_b"]),
+        (["a-b.c", "a_b_c"], ["S_a-b.c", "S_a_b_c"], ["S_a_b_c_2", "S_a_b_c"]),
+        (["a--b", "a-.b", "a-"], ["S_a_-b", "S_a_.b", "S_a-"], ["S_a__b", "S_a__b_2", "S_a_"]),
+        (["", "end", "1"], ["S_", "S_end", "S_1"], ["S_", "S_end", "S_1"]),
+        (["é"], ["S__"], ["S_é"]),
+        (["a b", "a_b_2", "a.b"], ["S_a_b", "S_a_b_2", "S_a.b"], ["S_a_b", "S_a_b_2", "S_a_b_3"]),
+    ],
+)
+def test_steps_keep_their_ids_apart(ids: list[str], mermaid: list[str], dot: list[str]) -> None:
+    flow = dag(*((step_id, "t", []) for step_id in ids))
+    assert [line.strip().removesuffix("[t]") for line in flow.to_mermaid().splitlines()[1:]] == mermaid
+    assert [line.strip().split(" ")[0] for line in flow.to_dot().splitlines()[1:-1]] == dot
+
+
+NODE_OR_EDGE = {
+    flow_to_mermaid: r"  S_[A-Za-z0-9_.-]*\[[^\[\](){}|\"<>@`\\\n]+\]|  S_[A-Za-z0-9_.-]* --> S_[A-Za-z0-9_.-]*",
+    flow_to_dot: r'  S_\w* \[label="(?:[^"\\\n]|\\["\\n])*"\];|  S_\w* -> S_\w*;',
+}
+
+
+@pytest.mark.parametrize("draw", NODE_OR_EDGE)
+@given(ids=st.lists(st.text(max_size=8), max_size=6, unique=True), name=st.text(max_size=10))
+def test_any_flow_is_drawn_with_a_node_for_each_step_and_an_edge_for_each_dependency(
+    draw: Any, ids: list[str], name: str
+) -> None:
+    flow = dag(*((step_id, name, ids[:number]) for number, step_id in enumerate(ids)), name=name)
+    drawn = draw(flow).removesuffix("\n").split("\n")
+    lines = drawn[1:-1] if draw is flow_to_dot else drawn[1:]
+    if not ids:
+        assert lines == ([] if draw is flow_to_dot else ["  empty[(empty flow)]"])
+        return
+    for line in lines:
+        assert re.fullmatch(NODE_OR_EDGE[draw], line), line
+        assert line.isprintable()
+    nodes = [line.split("[")[0].strip() for line in lines[: len(ids)]]
+    assert len(set(nodes)) == len(nodes)
+    ends = [tuple(line.strip(" ;").split(" -")) for line in lines[len(ids) :]]
+    expected = [(nodes[source], nodes[target]) for target in range(len(ids)) for source in range(target)]
+    assert [(source, target.split("> ")[1]) for source, target in ends] == expected
+
+
+@given(name=st.text(max_size=12))
+def test_any_name_is_read_back_from_its_mermaid_label(name: str) -> None:
+    label = dag(("one", name, [])).to_mermaid().split("[", 1)[1].removesuffix("]")
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
+    assert html.unescape(label) == (shown or " ")
 
 
 @pytest.mark.skipif(
     shutil.which("dot") is None, reason="Graphviz is not installed here, which is what would read the text"
 )
-@pytest.mark.parametrize("name", [*HOSTILE, "über", ""])
+@pytest.mark.parametrize("name", [*DOT_LABELS, "graph"])
 def test_graphviz_reads_it(name: str) -> None:
     text = flow_to_dot(dag(("one", name, []), (name, "t", ["one"]), name=name))
     drawn = subprocess.run(["dot", "-Tplain"], input=text, capture_output=True, text=True, check=True)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from doubleweave import (
+    DAGFlowStep,
     DoubleweaveError,
     Flow,
     FlowBuilder,
@@ -82,8 +83,15 @@ def test_step_from_adds_a_copy() -> None:
     builder = FlowBuilder("a", "b")
     assert builder.step_from(given) is builder
     given.on_error = "skip"
+    given.input_mapping["n"] = "changed"
     (step,) = builder.build().steps
-    assert (step.flow_name, step.retry, step.on_error) == ("inner", RetryPolicy(max_retries=1), "fail")
+    assert step == FlowStep(flow_name="inner", retry=RetryPolicy(max_retries=1))
+
+
+def test_constants_of_a_step_are_passed_on_themselves() -> None:
+    constant = object()
+    (step,) = FlowBuilder("a", "b").step("inc", n=constant).build().steps
+    assert step.input_mapping["n"] is constant
 
 
 def test_build_gives_a_new_flow_each_time_and_later_changes_do_not_reach_it() -> None:
@@ -95,12 +103,14 @@ def test_build_gives_a_new_flow_each_time_and_later_changes_do_not_reach_it() ->
     trigger["a"] = 2
     builder.step("double").name("c")
     second.steps[0].on_error = "skip"
+    second.steps[0].input_mapping["n"] = "changed"
     assert first.trigger_conditions is not None
     first.trigger_conditions["a"] = 3
     third = builder.build()
     assert [step.tool_name for step in first.steps] == ["inc"]
     assert (first.name, third.name, third.trigger_conditions) == ("a", "c", {"a": 1})
     assert [step.on_error for step in third.steps] == ["fail", "fail"]
+    assert [step.input_mapping for step in (*first.steps, *third.steps)] == [{}, {}, {}]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,7 @@ def test_b_1_a_flow_needs_a_name_and_a_description(builder: FlowBuilder, word: s
         builder.build()
     field = word.strip("'")
     assert str(caught.value) == (
-        f"FlowBuilder error: the flow has no {word}: give it to FlowBuilder(...) or call .{field}(...)"
+        f"FlowBuilder error: the flow has no {word}: give it to FlowBuilder(...) or call .{field}(...)."
     )
     assert isinstance(caught.value, DoubleweaveError)
     assert caught.value.code == "CW-E037"
@@ -136,8 +146,20 @@ def test_b_2_a_field_named_output_mapping_needs_step_from() -> None:
     assert (second.output_mapping, second.input_mapping) == (None, {"output_mapping": "m"})
 
 
+def test_a_field_may_be_called_self() -> None:
+    (step,) = FlowBuilder("a", "b").step("inc", self="n").build().steps
+    assert step.input_mapping == {"self": "n"}
+
+
 def test_b_3_only_linear_flows_are_built() -> None:
-    assert type(FlowBuilder("a", "b").step("inc").build()) is Flow
+    builder = FlowBuilder("a", "b").step("inc")
+    with pytest.raises(FlowBuilderError) as caught:
+        builder.step_from(DAGFlowStep(step_id="s", tool_name="double", depends_on=["r"]))
+    assert str(caught.value) == (
+        "FlowBuilder error: step 's' is of a DAG, and only linear flows are built: give a FlowStep, or make a DAGFlow."
+    )
+    assert type(builder.build()) is Flow
+    assert [step.tool_name for step in builder.build().steps] == ["inc"]
 
 
 def test_the_default_version_can_be_registered() -> None:

@@ -1,5 +1,6 @@
 """Building linear flows by chained calls."""
 
+from copy import copy
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
@@ -7,11 +8,11 @@ from pydantic import BaseModel
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.flows import Flow
 from doubleweave.models.refs import class_ref_from
-from doubleweave.models.steps import FlowStep
+from doubleweave.models.steps import DAGFlowStep, FlowStep
 
 
 class FlowBuilderError(DoubleweaveError):
-    """A builder lacks what a flow must have."""
+    """A builder cannot make a flow of what it was given."""
 
     code: ClassVar[str] = "CW-E037"
 
@@ -57,13 +58,14 @@ class FlowBuilder:
         """Set a copy of `conditions` as the flow's trigger conditions."""
         return self._set("trigger_conditions", dict(conditions))
 
-    def step(self, tool_name: str, *, output_mapping: dict[str, str] | None = None, **mapping: Any) -> Self:
+    def step(self, /, tool_name: str, *, output_mapping: dict[str, str] | None = None, **mapping: Any) -> Self:
         """Add a step that calls a tool.
 
         Args:
             tool_name: The tool.
             output_mapping: Context keys to output keys, as in `FlowStep`.
-            **mapping: Input fields to sources, as in `FlowStep.input_mapping`. A field named `output_mapping` needs `step_from`.
+            **mapping: Input fields to sources, as in `FlowStep.input_mapping`. A field that has the name of one of the others
+                needs `step_from`.
 
         Raises:
             pydantic.ValidationError: `FlowStep` refuses the values.
@@ -71,8 +73,16 @@ class FlowBuilder:
         return self.step_from(FlowStep(tool_name=tool_name, input_mapping=mapping, output_mapping=output_mapping))
 
     def step_from(self, flow_step: FlowStep) -> Self:
-        """Add a shallow copy of a step."""
-        self._steps.append(flow_step.model_copy())
+        """Add a shallow copy of a step.
+
+        Raises:
+            FlowBuilderError: It is a step of a DAG, whose dependencies and branches a linear flow does not have.
+        """
+        if isinstance(flow_step, DAGFlowStep):
+            raise FlowBuilderError(
+                f"step '{flow_step.step_id}' is of a DAG, and only linear flows are built: give a FlowStep, or make a DAGFlow."
+            )
+        self._steps.append(_own_copy(flow_step))
         return self
 
     def build(self) -> Flow:
@@ -83,10 +93,16 @@ class FlowBuilder:
         """
         for field in ("name", "description"):
             if not self._fields[field]:
-                raise FlowBuilderError(f"the flow has no '{field}': give it to FlowBuilder(...) or call .{field}(...)")
+                raise FlowBuilderError(f"the flow has no '{field}': give it to FlowBuilder(...) or call .{field}(...).")
         fields = {key: dict(value) if isinstance(value, dict) else value for key, value in self._fields.items()}
-        return Flow(steps=[step.model_copy() for step in self._steps], **fields)
+        return Flow(steps=[_own_copy(step) for step in self._steps], **fields)
 
     def _set(self, field: str, value: Any) -> Self:
         self._fields[field] = value
         return self
+
+
+def _own_copy(step: FlowStep) -> FlowStep:
+    """Return a copy with mappings and a list of its own; the constants in them are shared."""
+    own = {name: copy(getattr(step, name)) for name in ("input_mapping", "output_mapping", "decision_candidates")}
+    return step.model_copy(update=own)

@@ -1,16 +1,20 @@
 """Flows and results as text drawings: lines, Mermaid and Graphviz DOT. No other program is needed to make one."""
 
-import html
 import re
 from collections.abc import Iterator, Sequence
+from html.entities import html5
+from typing import get_args
 
 from doubleweave.models.flows import AnyFlow, DAGFlow, Direction
 from doubleweave.models.records import ExecutionResult
 
 
 def flow_to_ascii(flow: AnyFlow) -> str:
-    """Return a flow on one line when it is linear, or one line for each dependency of a DAG."""
-    labels = [_visible(step.display_name) for step in flow.steps]
+    """Return a flow on one line when it is linear, or one line for each dependency of a DAG.
+
+    A name is quoted where it could be taken for more than one.
+    """
+    labels = [_line_text(step.display_name) for step in flow.steps]
     if not labels:
         return "(empty flow)"
     if not isinstance(flow, DAGFlow):
@@ -26,11 +30,14 @@ def flow_to_mermaid(flow: AnyFlow, *, direction: Direction = "LR", show_schemas:
         flow: The flow.
         direction: Of the graph, as Mermaid names it.
         show_schemas: Accepted, and changes nothing.
+
+    Raises:
+        ValueError: There is no such direction.
     """
     nodes = _node_ids(flow, _NOT_IN_MERMAID)
     lines = [f"  {node}[{_mermaid_text(step.display_name)}]" for node, step in zip(nodes, flow.steps, strict=True)]
     lines += [f"  {nodes[source]} --> {nodes[target]}" for source, target in _edges(flow)]
-    return "\n".join([f"graph {direction}", *(lines or ["  empty[(empty flow)]"])])
+    return _mermaid_graph(direction, lines or ["  empty[(empty flow)]"])
 
 
 def flow_to_dot(flow: AnyFlow) -> str:
@@ -44,17 +51,19 @@ def flow_to_dot(flow: AnyFlow) -> str:
 
 
 def result_to_mermaid(result: ExecutionResult, *, direction: Direction = "LR") -> str:
-    """Return the records of a run as a Mermaid graph in the order of the log, with outcomes and times; failures are red."""
+    """Return the records of a run as a Mermaid graph in the order of the log, with outcomes and times; failures are red.
+
+    Raises:
+        ValueError: There is no such direction.
+    """
     log = result.execution_log
-    if not log:
-        return f"graph {direction}\n  empty[(no steps)]"
     lines = [
         f"  R{number}[{_mermaid_text(record.tool_name)} {'✓' if record.success else '✗'} {record.duration_ms:.1f}ms]"
         for number, record in enumerate(log)
     ]
     lines += [f"  R{number} --> R{number + 1}" for number in range(len(log) - 1)]
     lines += [f"  style R{number} fill:#f66" for number, record in enumerate(log) if not record.success]
-    return "\n".join([f"graph {direction}", *lines])
+    return _mermaid_graph(direction, lines or ["  empty[(no steps)]"])
 
 
 def _render_step_bar_chart(
@@ -85,30 +94,47 @@ def _edges(flow: AnyFlow) -> Iterator[tuple[int, int]]:
         return
     positions = {step.step_id: number for number, step in enumerate(flow.steps)}
     for number, step in enumerate(flow.steps):
-        yield from ((positions[name], number) for name in step.depends_on if name in positions)
+        yield from ((positions[name], number) for name in dict.fromkeys(step.depends_on) if name in positions)
 
 
 def _node_ids(flow: AnyFlow, odd: str) -> list[str]:
     """Return an id for each step, with `_` for what a pattern finds odd; two steps never have the same one."""
     if not isinstance(flow, DAGFlow):
         return [f"S{number}" for number in range(len(flow.steps))]
-    found: dict[str, None] = {}
-    for step in flow.steps:
-        wanted = node = f"S_{re.sub(odd, '_', step.step_id)}"
-        number = 2
-        while node in found:
-            node, number = f"{wanted}_{number}", number + 1
-        found[node] = None
-    return list(found)
+    found: dict[int, str] = {}
+    taken: set[str] = set()
+    # Who needs no change keeps the id that everybody expects.
+    for position in sorted(
+        range(len(flow.steps)), key=lambda position: bool(re.search(odd, flow.steps[position].step_id))
+    ):
+        node = _free(f"S_{re.sub(odd, '_', flow.steps[position].step_id)}", taken)
+        taken.add(node)
+        found[position] = node
+    return [found[position] for position in range(len(flow.steps))]
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    node, number = wanted, 2
+    while node in taken:
+        node, number = f"{wanted}_{number}", number + 1
+    return node
+
+
+_NOT_IN_DOT = r"\W"
+_DOT_KEYWORDS = {"digraph", "edge", "graph", "node", "strict", "subgraph"}
+# Mermaid takes a hyphen before one of these for the beginning of an arrow, and few letters beyond ASCII.
+_NOT_IN_MERMAID = r"[^A-Za-z0-9_.-]|-(?=[-.])"
 
 
 def _graph_id(name: str) -> str:
     word = re.sub(_NOT_IN_DOT, "_", name)
-    return word if word[:1].isalpha() else f"G_{word}"
+    return word if word[:1].isalpha() and word.lower() not in _DOT_KEYWORDS else f"G_{word}"
 
 
-_NOT_IN_DOT = r"\W"
-_NOT_IN_MERMAID = r"[^\w-]"
+def _mermaid_graph(direction: Direction, lines: list[str]) -> str:
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
+    return "\n".join([f"graph {direction}", *lines])
 
 
 def _visible(text: str) -> str:
@@ -116,10 +142,25 @@ def _visible(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
+def _line_text(text: str) -> str:
+    plain = text and text.isprintable() and not set(text) & {"→", ","}
+    return text if plain else repr(text)
+
+
+# What would end a label, begin another kind of it, or be taken for markup. Numbers would need `#`, which is special to Mermaid.
+_CODED = "amp lt gt quot apos lpar rpar lsqb rsqb lcub rcub verbar bsol grave num commat dollar"
+_MERMAID_TEXT = {ord(html5[f"{name};"]): f"&{name};" for name in _CODED.split()}
+
+
 def _mermaid_text(text: str) -> str:
-    """Return a label that Mermaid shows as it is; a bracket or bar would end it, so they are given by their numbers."""
-    return re.sub(r"[\[\](){}|]", lambda found: f"#{ord(found[0])};", html.escape(_visible(text), quote=True))
+    """Return a label that Mermaid shows as it is."""
+    coded = _visible(text).translate(_MERMAID_TEXT).replace(":fa-", "&colon;fa-")
+    if coded.startswith("/"):
+        return f"&sol;{coded[1:]}"
+    return coded or " "
 
 
 def _dot_text(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """Return a label that Graphviz shows as it is, line by line."""
+    lines = [_visible(line).replace("\\", "\\\\").replace('"', '\\"') for line in text.split("\n")]
+    return re.sub(r"&(?=#?\w+;)", "&amp;", "\\n".join(lines))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from doubleweave.errors import error_code_for
 from doubleweave.models.callbacks import ApprovalRecord, DecisionRecord
 from doubleweave.models.cost import CostReport
+from doubleweave.models.flows import Direction
 from doubleweave.models.trusted import set_values, trusted, values_of
 from doubleweave.models.versions import TRACE_SCHEMA_VERSION
 
@@ -78,6 +79,12 @@ class ExecutionResult(BaseModel):
         outcome = "success" if self.success else "failure"
         records = len(values_of(self)["execution_log"])
         return f"<ExecutionResult of '{self.flow_name}': {outcome}, {records} records, trace {self.trace_id}>"
+
+    def to_mermaid(self, *, direction: Direction = "LR") -> str:
+        """Return the records as a Mermaid graph. As `result_to_mermaid`."""
+        from doubleweave.models.drawing import result_to_mermaid
+
+        return result_to_mermaid(self, direction=direction)
 
     # Whatever reads the instance as a whole reads this, pydantic's own serializer too, also when it stands in another model.
     @property
