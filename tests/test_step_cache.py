@@ -166,7 +166,7 @@ def test_a_retried_success_is_kept_and_its_hit_counts_no_retries(lane: str, cach
 
 
 @ON_BOTH_LANES
-def test_row_11_dev_11_streaming_tools_are_not_cached(lane: str) -> None:
+def test_t_31_row_11_dev_11_streaming_tools_are_not_cached(lane: str) -> None:
     cache = InMemoryStepCache()
     tool = dw.StreamingTool(name="s", description="", input_schema=Number, output_schema=Number, stream_fn=count_up)
     executor = make_executor([linear(step("s"))], [tool], step_cache=cache)

@@ -314,7 +314,7 @@ failures = pytest.mark.parametrize(("stream_fn", "options", "error", "text", "sh
 
 @failures
 @concurrencies
-def test_row_11_dev_11_a_failure_is_recorded_after_one_attempt_whatever_the_retry_policy(
+def test_t_31_row_11_dev_11_a_failure_is_recorded_after_one_attempt_whatever_the_retry_policy(
     stream_fn: StreamFn, options: Any, error: str, text: str, shown: list[Any], concurrency: int
 ) -> None:
     seen = assert_same_on_both_lanes(in_flow(stream_fn, options=options, retry=QUICK), concurrency)

@@ -51,7 +51,7 @@ either = pytest.mark.parametrize("made", [add, add_async], ids=["plain", "async"
 # --- what is made ---------------------------------------------------------------------------------------------------
 
 
-def test_t_32_name_description_and_limits_default() -> None:
+def test_t_2_t_32_t_37_name_description_and_limits_default() -> None:
     assert isinstance(add, dw.Tool)
     assert (add.name, add.description, repr(add)) == ("add", "Add two numbers.", "Tool(name='add')")
     assert (add.timeout_seconds, add.max_output_size, add.schema_version) == (None, None, "0.0.0")
@@ -66,7 +66,7 @@ def test_t_32_a_function_without_a_docstring_has_an_empty_description() -> None:
     assert bare.description == ""
 
 
-def test_the_factory_passes_its_arguments_on() -> None:
+def test_t_32_t_33_t_34_t_37_the_factory_passes_its_arguments_on() -> None:
     @tool(
         name="plus",
         description="",
@@ -105,7 +105,7 @@ def test_arguments_other_than_the_function_are_keyword_only() -> None:
         tool(safety=dw.ToolSafetyContract())  # type: ignore[call-overload]  # what is refused
 
 
-def test_t_33_the_input_model_has_a_field_for_each_parameter() -> None:
+def test_t_33_t_34_the_input_model_has_a_field_for_each_parameter() -> None:
     assert add.input_schema.model_json_schema() == {
         "title": "add_input",
         "type": "object",
@@ -267,7 +267,7 @@ async def test_t_39_t_14_run_of_an_async_one_inside_a_loop_is_refused() -> None:
 
 @directly
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_time_limit_holds(call: Any, asynchronous: bool) -> None:
+def test_t_13_t_15_t_16_t_39_a_time_limit_holds(call: Any, asynchronous: bool) -> None:
     release = threading.Event()
 
     @tool(timeout_seconds=0.02)
@@ -287,7 +287,7 @@ def test_a_time_limit_holds(call: Any, asynchronous: bool) -> None:
 
 
 @either
-def test_in_a_flow_it_shows_the_same_on_both_lanes(made: dw.Tool) -> None:
+def test_t_36_t_39_in_a_flow_it_shows_the_same_on_both_lanes(made: dw.Tool) -> None:
     case = Case([linear(step(made.name), step("inc"))], lambda: [made, number_tool("inc", inc)], {"left": 1})
     seen = assert_same_on_both_lanes(case)
     assert seen.result is not None
@@ -399,30 +399,68 @@ async def no_return_async(n: int):  # type: ignore[no-untyped-def]  # what is re
     raise AssertionError
 
 
-REFUSED: list[tuple[Callable[..., Any], Any, list[str]]] = [
-    (unresolved, None, ["Failed to resolve type hints", "Nowhere"]),
-    (unresolved, Number, ["Failed to resolve type hints", "Nowhere"]),
-    (unresolved_return, None, ["Failed to resolve type hints", "Nowhere"]),
-    (no_type, None, ["Failed to resolve type hints"]),
-    (returns_dict, NoModel, ["output_schema must be a BaseModel", "NoModel"]),
-    (returns_dict, Number(n=1), ["output_schema must be a BaseModel", "Number(n=1)"]),
-    (returns_dict, dict, ["output_schema must be a BaseModel", "dict"]),
-    (no_return, None, ["Missing a return type", "output_schema"]),
-    (no_return_async, None, ["Missing a return type", "output_schema"]),
-    (returns_dict, None, ["must be a BaseModel subclass", "output_schema", "dict[str, int]"]),
-    (returns_none, None, ["must be a BaseModel subclass", "output_schema"]),
-    (returns_either, None, ["must be a BaseModel subclass", "output_schema"]),
-    (positional, None, ["positional-only parameters", "'n'"]),
-    (variadic, None, ["*args or **kwargs", "'args'"]),
-    (keywords, None, ["*args or **kwargs", "'kwargs'"]),
-    (unannotated, None, ["missing a type annotation", "'m'"]),
-    (private, None, ["parameter '_n' starts with an underscore"]),
-    (clashing, None, ["no input model can be made of its parameters", "model_dump"]),
-    (shapeless, None, ["no input model can be made of its parameters", "NoModel"]),
+# Each kind of signature that describes no tool, in the words of the rule where it has some.
+REFUSED: list[tuple[str, Callable[..., Any], Any, list[str]]] = [
+    ("type hints do not resolve (NameError, TypeError)", unresolved, None, ["Failed to resolve type hints", "Nowhere"]),
+    (
+        "type hints do not resolve (NameError, TypeError)",
+        unresolved,
+        Number,
+        ["Failed to resolve type hints", "Nowhere"],
+    ),
+    (
+        "type hints do not resolve (NameError, TypeError)",
+        unresolved_return,
+        None,
+        ["Failed to resolve type hints", "Nowhere"],
+    ),
+    ("type hints do not resolve (NameError, TypeError)", no_type, None, ["Failed to resolve type hints"]),
+    (
+        "output_schema is not a BaseModel subclass",
+        returns_dict,
+        NoModel,
+        ["output_schema must be a BaseModel", "NoModel"],
+    ),
+    (
+        "output_schema is not a BaseModel subclass",
+        returns_dict,
+        Number(n=1),
+        ["output_schema must be a BaseModel", "Number(n=1)"],
+    ),
+    ("output_schema is not a BaseModel subclass", returns_dict, dict, ["output_schema must be a BaseModel", "dict"]),
+    ("no return annotation and no output_schema", no_return, None, ["Missing a return type", "output_schema"]),
+    ("no return annotation and no output_schema", no_return_async, None, ["Missing a return type", "output_schema"]),
+    (
+        "return annotation is not a BaseModel subclass",
+        returns_dict,
+        None,
+        ["must be a BaseModel subclass", "output_schema", "dict[str, int]"],
+    ),
+    (
+        "return annotation is not a BaseModel subclass",
+        returns_none,
+        None,
+        ["must be a BaseModel subclass", "output_schema"],
+    ),
+    (
+        "return annotation is not a BaseModel subclass",
+        returns_either,
+        None,
+        ["must be a BaseModel subclass", "output_schema"],
+    ),
+    ("positional-only parameter", positional, None, ["positional-only parameters", "'n'"]),
+    ("*args or **kwargs", variadic, None, ["*args or **kwargs", "'args'"]),
+    ("*args or **kwargs", keywords, None, ["*args or **kwargs", "'kwargs'"]),
+    ("unannotated parameter", unannotated, None, ["missing a type annotation", "'m'"]),
+    ("private parameter", private, None, ["parameter '_n' starts with an underscore"]),
+    ("parameter that clashes", clashing, None, ["no input model can be made of its parameters", "model_dump"]),
+    ("parameter without a schema", shapeless, None, ["no input model can be made of its parameters", "NoModel"]),
 ]
 
 
-@pytest.mark.parametrize(("function", "output_schema", "fragments"), REFUSED)
+@pytest.mark.parametrize(
+    ("function", "output_schema", "fragments"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
 @pytest.mark.parametrize("name", [None, "label"])
 def test_t_38_a_signature_that_describes_no_tool_is_refused(
     function: Callable[..., Any], output_schema: Any, fragments: list[str], name: str | None
@@ -439,7 +477,7 @@ def test_t_38_a_signature_that_describes_no_tool_is_refused(
 
 
 @pytest.mark.parametrize("function", [no_return, no_return_async, returns_dict])
-def test_output_schema_makes_up_for_the_annotation(function: Callable[..., Any]) -> None:
+def test_t_34_t_38_output_schema_makes_up_for_the_annotation(function: Callable[..., Any]) -> None:
     assert tool(output_schema=Number)(function).output_schema is Number
 
 
