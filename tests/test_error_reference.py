@@ -24,6 +24,6 @@ def rows() -> list[str]:
     return found
 
 
-def test_the_error_reference_has_a_true_row_for_every_code() -> None:
+def test_e_9_the_error_reference_has_a_true_row_for_every_code() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if re.match(r"\| CW-E\d{3} ", line)] == rows()

@@ -403,7 +403,7 @@ def library_classes() -> list[type[BaseException]]:
 
 
 @each_row
-def test_an_error_has_the_code_of_the_catalogue(row: Row) -> None:
+def test_e_4_an_error_has_the_code_of_the_catalogue(row: Row) -> None:
     error = row.build()
     assert error.code == row.code
     assert type(error).code == row.code
@@ -425,12 +425,12 @@ def test_an_error_has_the_message_of_the_catalogue(row: Row) -> None:
 
 
 @each_row
-def test_the_code_is_not_part_of_the_message(row: Row) -> None:
+def test_e_4_the_code_is_not_part_of_the_message(row: Row) -> None:
     assert "CW-E" not in str(row.build())
 
 
 @each_row
-def test_a_message_never_ends_with_two_periods(row: Row) -> None:
+def test_e_10_a_message_never_ends_with_two_periods(row: Row) -> None:
     assert not str(row.build()).endswith("..")
 
 
@@ -455,12 +455,12 @@ def test_every_error_class_of_the_module_is_in_the_catalogue() -> None:
     assert {cls.__name__ for cls in library_classes()} == {row.name for row in ROWS}
 
 
-def test_every_error_derives_from_the_root_and_the_root_from_exception_alone() -> None:
+def test_e_1_every_error_derives_from_the_root_and_the_root_from_exception_alone() -> None:
     assert all(issubclass(cls, DoubleweaveError) for cls in library_classes())
     assert DoubleweaveError.__bases__ == (Exception,)
 
 
-def test_codes_are_well_formed_unique_and_never_reserved() -> None:
+def test_e_2_e_14_codes_are_well_formed_unique_and_never_reserved() -> None:
     codes = [cls.__dict__["code"] for cls in library_classes()]
     assert all(re.fullmatch(r"CW-E\d{3}", code) for code in codes)
     assert len(codes) == len(set(codes))
@@ -471,7 +471,7 @@ def test_the_word_version_is_absent_without_a_version() -> None:
     assert "version" not in str(errors.FlowNotFoundError("f"))
 
 
-def test_a_detail_with_its_own_period_is_kept_verbatim_where_nothing_is_trimmed() -> None:
+def test_e_10_a_detail_with_its_own_period_is_kept_verbatim_where_nothing_is_trimmed() -> None:
     assert str(errors.ContribError("t", "bad.")) == "Contrib tool 't' failed: bad.."
 
 
@@ -489,7 +489,7 @@ def test_the_keys_of_a_dict_can_be_given_and_still_pickle() -> None:
     assert pickle.loads(pickle.dumps(error)).available == ["b", "a"]
 
 
-def test_a_refused_reference_is_not_a_serialization_error() -> None:
+def test_e_11_a_refused_reference_is_not_a_serialization_error() -> None:
     assert not issubclass(SchemaRefPolicyError, FlowSerializationError)
 
 
@@ -503,19 +503,19 @@ def test_the_result_of_a_cancelled_flow_must_be_given() -> None:
         FlowCancelledError("f", 0)  # type: ignore[call-arg]
 
 
-def test_the_registry_maps_every_class_to_its_code() -> None:
+def test_e_5_the_registry_maps_every_class_to_its_code() -> None:
     expected = {row.name: row.code for row in ROWS}
     registry = error_code_registry()
     assert {name: registry[name] for name in expected} == expected
 
 
-def test_changing_a_returned_registry_changes_nothing() -> None:
+def test_e_5_changing_a_returned_registry_changes_nothing() -> None:
     error_code_registry()["ToolNotFoundError"] = "changed"
     assert error_code_registry()["ToolNotFoundError"] == "CW-E001"
     assert error_code_for("ToolNotFoundError") == "CW-E001"
 
 
-def test_classes_that_users_define_later_appear_in_the_registry() -> None:
+def test_e_5_classes_that_users_define_later_appear_in_the_registry() -> None:
     assert "FirstUserError" not in error_code_registry()
     assert error_code_for("FirstUserError") is None
 
@@ -530,7 +530,7 @@ def test_classes_that_users_define_later_appear_in_the_registry() -> None:
     assert error_code_for("SecondUserError") == "CW-E902"
 
 
-def test_a_class_without_a_code_of_its_own_inherits_one() -> None:
+def test_e_7_a_class_without_a_code_of_its_own_inherits_one() -> None:
     class SlowToolError(errors.ToolTimeoutError):
         pass
 
@@ -562,5 +562,5 @@ def test_errors_that_users_define_survive_pickling() -> None:
         ("CheckpointCorruptError", "CW-E055"),
     ],
 )
-def test_a_code_is_found_by_class_name(name: str | None, code: str | None) -> None:
+def test_e_6_a_code_is_found_by_class_name(name: str | None, code: str | None) -> None:
     assert error_code_for(name) == code
