@@ -101,23 +101,18 @@ def _node_ids(flow: AnyFlow, odd: str) -> list[str]:
     """Return an id for each step, with `_` for what a pattern finds odd; two steps never have the same one."""
     if not isinstance(flow, DAGFlow):
         return [f"S{number}" for number in range(len(flow.steps))]
-    found: dict[int, str] = {}
-    taken: set[str] = set()
+    wanted = [f"S_{re.sub(odd, '_', step.step_id)}" for step in flow.steps]
     # Who needs no change keeps the id that everybody expects.
-    for position in sorted(
-        range(len(flow.steps)), key=lambda position: bool(re.search(odd, flow.steps[position].step_id))
-    ):
-        node = _free(f"S_{re.sub(odd, '_', flow.steps[position].step_id)}", taken)
-        taken.add(node)
-        found[position] = node
-    return [found[position] for position in range(len(flow.steps))]
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    node, number = wanted, 2
-    while node in taken:
-        node, number = f"{wanted}_{number}", number + 1
-    return node
+    order = sorted(range(len(wanted)), key=lambda number: wanted[number] != f"S_{flow.steps[number].step_id}")
+    found: dict[str, int] = {}
+    suffixes: dict[str, int] = {}
+    for number in order:
+        node = wanted[number]
+        while node in found:
+            suffixes[wanted[number]] = suffix = suffixes.get(wanted[number], 1) + 1
+            node = f"{wanted[number]}_{suffix}"
+        found[node] = number
+    return sorted(found, key=found.__getitem__)
 
 
 _NOT_IN_DOT = r"\W"
