@@ -222,6 +222,32 @@ def test_f_4_determinism_follows_from_the_flag_and_the_choices(flow: Flow | DAGF
     assert flow.determinism_level is level
 
 
+@pytest.mark.parametrize(
+    ("flow", "ascii_text", "mermaid", "dot"),
+    [
+        (
+            linear(steps=[PLAIN, {"flow_name": "g"}]),
+            "[t] → [g]",
+            ["  S0[t]", "  S1[g]", "  S0 --> S1"],
+            'digraph f {\n  S0 [label="t"];\n  S1 [label="g"];\n  S0 -> S1;\n}\n',
+        ),
+        (
+            dag(steps=[PLAIN, {**PLAIN, "step_id": "r", "depends_on": ["s"]}]),
+            "[t] → [t]",
+            ["  S_s[t]", "  S_r[t]", "  S_s --> S_r"],
+            'digraph f {\n  S_s [label="t"];\n  S_r [label="t"];\n  S_s -> S_r;\n}\n',
+        ),
+    ],
+)
+def test_f_5_flows_draw_themselves(flow: Any, ascii_text: str, mermaid: list[str], dot: str) -> None:
+    assert flow.to_ascii() == ascii_text
+    assert flow.to_mermaid() == "\n".join(["graph LR", *mermaid])
+    assert flow.to_mermaid(direction="TD", show_schemas=True) == "\n".join(["graph TD", *mermaid])
+    assert flow.to_dot() == dot
+    with pytest.raises(TypeError, match="positional"):
+        flow.to_mermaid("TD")
+
+
 class CustomFlow(Flow):
     team: str = "none"
 

@@ -1,5 +1,6 @@
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -12,6 +13,7 @@ from doubleweave.errors import (
 from doubleweave.flow import AnyFlow, DAGFlow, DAGFlowStep, Flow, FlowStatus, FlowStep
 from doubleweave.models.registry import FlowRegistry
 from doubleweave.models.storage import InMemoryStore, RegistryStore
+from doubleweave.stores.flow_files import FileStore
 
 
 def flow(name: str = "f", version: str = "1.0", **fields: Any) -> Flow:
@@ -38,7 +40,7 @@ def contents(registry: FlowRegistry) -> tuple[dict[tuple[str, str], int], dict[s
 
 
 class TestRegistering:
-    def test_keeps_the_very_object(self) -> None:
+    def test_g_4_keeps_the_very_object(self) -> None:
         for original in (flow(), dag()):
             registry = registry_of(original)
             assert registry.get_flow("f") is original
@@ -47,28 +49,35 @@ class TestRegistering:
     def test_returns_nothing(self) -> None:
         assert FlowRegistry().register_flow(flow()) is None  # type: ignore[func-returns-value]
 
-    def test_counts_versions_and_shows_names(self) -> None:
+    def test_len_registry_counts_versions_and_repr_shows_sorted_unique_names(self) -> None:
         registry = registry_of(flow("b"), flow("a", "1"), flow("a", "2"))
         assert len(registry) == 3
         assert repr(registry) == "FlowRegistry(flows=['a', 'b'])"
 
-    def test_shows_an_empty_registry(self) -> None:
+    def test_repr_and_len_of_an_empty_registry(self) -> None:
         assert repr(FlowRegistry()) == "FlowRegistry(flows=[])"
         assert len(FlowRegistry()) == 0
 
-    def test_tells_versions_apart_by_their_text(self) -> None:
+    def test_g_1_tells_versions_apart_by_their_text(self) -> None:
         registry = registry_of(flow(version="1.0"), flow(version="1.0.0"))
         assert len(registry) == 2
         assert registry.get_flow("f", version="1.0").version == "1.0"
 
-    def test_replaces_a_flow_when_asked_to(self) -> None:
+    def test_g_1_keeps_both_kinds_of_flows_under_one_name(self) -> None:
+        first, second = flow(version="1"), dag(version="2")
+        registry = registry_of(first, second)
+        assert registry.store.list_keys() == [("f", "1"), ("f", "2")]
+        assert [registry.get_flow("f", version=version) for version in ("1", "2")] == [first, second]
+        assert get_args(AnyFlow) == (Flow, DAGFlow)
+
+    def test_register_flow_replaces_a_flow_when_asked_to(self) -> None:
         replacement = flow(description="new")
         registry = registry_of(flow())
         registry.register_flow(replacement, overwrite=True)
         assert registry.get_flow("f") is replacement
         assert len(registry) == 1
 
-    def test_may_overwrite_what_is_not_there(self) -> None:
+    def test_register_flow_may_overwrite_what_is_not_there(self) -> None:
         registry = FlowRegistry()
         registry.register_flow(flow(), overwrite=True)
         assert len(registry) == 1
@@ -76,13 +85,13 @@ class TestRegistering:
     @pytest.mark.parametrize(
         "version", ["1", "1.0.0", "2024.1", "1.0a1", "1.0.post2", "1.0.dev3", "1!2.0", "1.0+local"]
     )
-    def test_accepts_pep_440_versions(self, version: str) -> None:
+    def test_g_2_accepts_pep_440_versions(self, version: str) -> None:
         assert registry_of(flow(version=version)).get_flow("f").version == version
 
     @pytest.mark.parametrize("version", ["", "one", "1.0-beta-x", "1..0", "latest"])
     @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize("make", [flow, dag])
-    def test_rejects_other_versions(self, version: str, overwrite: bool, make: Any) -> None:
+    def test_g_2_rejects_other_versions(self, version: str, overwrite: bool, make: Any) -> None:
         registry = registry_of(flow(), flow("g"))
         before = contents(registry)
         with pytest.raises(InvalidFlowVersionError) as caught:
@@ -92,7 +101,9 @@ class TestRegistering:
 
     @pytest.mark.parametrize(("depends_on", "reason"), [(["a"], "cycle"), (["x"], "unknown_dependency")])
     @pytest.mark.parametrize("overwrite", [False, True])
-    def test_rejects_a_dag_with_a_wrong_topology(self, depends_on: list[str], reason: str, overwrite: bool) -> None:
+    def test_g_2_d_2_rejects_a_dag_with_a_wrong_topology(
+        self, depends_on: list[str], reason: str, overwrite: bool
+    ) -> None:
         registry = registry_of(dag())
         before = contents(registry)
         for version in ("1.0", "2.0"):
@@ -102,7 +113,7 @@ class TestRegistering:
             assert contents(registry) == before
 
     @pytest.mark.parametrize("make", [flow, dag])
-    def test_rejects_an_existing_name_and_version(self, make: Any) -> None:
+    def test_g_2_rejects_an_existing_name_and_version(self, make: Any) -> None:
         registry = registry_of(flow(), flow(version="0.5"))
         before = contents(registry)
         with pytest.raises(FlowAlreadyExistsError) as caught:
@@ -110,7 +121,7 @@ class TestRegistering:
         assert caught.value.flow_name == "f"
         assert contents(registry) == before
 
-    def test_checks_the_version_before_the_topology_before_the_name(self) -> None:
+    def test_g_2_checks_the_version_before_the_topology_before_the_name(self) -> None:
         registry = registry_of(dag(), dag("g"))
         with pytest.raises(InvalidFlowVersionError):
             registry.register_flow(dag(version="bad", depends_on=["a"]))
@@ -136,11 +147,11 @@ class TestLatestVersion:
             (["1.0.0", "1.0"], "1.0"),
         ],
     )
-    def test_is_the_greatest_by_pep_440_and_the_later_one_of_equals(self, versions: list[str], latest: str) -> None:
+    def test_g_3_is_the_greatest_by_pep_440_and_the_later_one_of_equals(self, versions: list[str], latest: str) -> None:
         registry = registry_of(*(flow(version=version) for version in versions))
         assert registry.get_flow("f").version == latest
 
-    def test_is_found_in_a_store_that_is_already_filled(self) -> None:
+    def test_g_3_is_found_in_a_store_that_is_already_filled(self) -> None:
         store = InMemoryStore()
         for name, version in [("f", "1.10"), ("f", "1.9"), ("g", "0.1")]:
             store.save_flow(flow(name, version))
@@ -155,20 +166,20 @@ class TestLatestVersion:
         with pytest.raises(InvalidFlowVersionError):
             FlowRegistry(store)
 
-    def test_belongs_to_one_name(self) -> None:
+    def test_g_3_belongs_to_one_name(self) -> None:
         registry = registry_of(flow("f", "1.0"), flow("g", "9.0"))
         assert registry.get_flow("f").version == "1.0"
 
 
 class TestLookingUp:
     @pytest.mark.parametrize("version", [None, "1.0"])
-    def test_an_unknown_name_fails(self, version: str | None) -> None:
+    def test_get_flow_of_an_unknown_name_fails(self, version: str | None) -> None:
         with pytest.raises(FlowNotFoundError) as caught:
             registry_of(flow()).get_flow("g", version=version)
         assert (caught.value.flow_name, caught.value.version) == ("g", version)
         assert ("version" in str(caught.value)) is (version is not None)
 
-    def test_an_unknown_version_fails(self) -> None:
+    def test_get_flow_of_an_unknown_version_fails(self) -> None:
         with pytest.raises(FlowNotFoundError) as caught:
             registry_of(flow()).get_flow("f", version="2.0")
         assert (caught.value.flow_name, caught.value.version) == ("f", "2.0")
@@ -180,12 +191,12 @@ class TestLookingUp:
             registry.get_flow("f")
         assert caught.value.version is None
 
-    def test_versions_are_listed_oldest_first(self) -> None:
+    def test_list_flow_versions_gives_the_oldest_first(self) -> None:
         versions = ["1.10", "1.9", "2.0rc1", "2.0", "0.1"]
         registry = registry_of(*(flow(version=version) for version in versions), flow("g", "7"))
         assert registry.list_flow_versions("f") == ["0.1", "1.9", "1.10", "2.0rc1", "2.0"]
 
-    def test_versions_of_an_unknown_name_are_not_found(self) -> None:
+    def test_list_flow_versions_of_an_unknown_name_fails(self) -> None:
         with pytest.raises(FlowNotFoundError) as caught:
             registry_of(flow()).list_flow_versions("g")
         assert (caught.value.flow_name, caught.value.version) == ("g", None)
@@ -213,13 +224,15 @@ class TestListing:
             ({"status": FlowStatus.ACTIVE, "exclude_status": {FlowStatus.ACTIVE}}, []),
         ],
     )
-    def test_gives_every_version_in_key_order(self, filters: dict[str, Any], keys: list[tuple[str, str]]) -> None:
+    def test_g_6_list_flows_gives_every_version_in_key_order(
+        self, filters: dict[str, Any], keys: list[tuple[str, str]]
+    ) -> None:
         assert [(each.name, each.version) for each in registry_of(*STATES).list_flows(**filters)] == keys
 
-    def test_gives_the_active_ones(self) -> None:
+    def test_get_active_flows_gives_the_active_ones(self) -> None:
         assert registry_of(*STATES).get_active_flows() == [STATES[2], STATES[3]]
 
-    def test_of_nothing_is_empty(self) -> None:
+    def test_list_flows_and_get_active_flows_of_nothing_is_empty(self) -> None:
         assert FlowRegistry().list_flows() == []
         assert FlowRegistry().get_active_flows() == []
 
@@ -235,7 +248,9 @@ class TestListing:
             ("weather", None),
         ],
     )
-    def test_matches_an_intent_with_name_or_description(self, intent: str, found: tuple[str, str] | None) -> None:
+    def test_match_flow_by_intent_looks_in_name_and_description(
+        self, intent: str, found: tuple[str, str] | None
+    ) -> None:
         registry = registry_of(
             flow("zzz", "1", description="Price again"),
             flow("lookup", "2", description="Find a Price, newer"),
@@ -247,7 +262,7 @@ class TestListing:
 
 
 class TestStateChanges:
-    def test_replace_the_flow_by_a_changed_copy(self) -> None:
+    def test_g_9_k_5_update_flow_state_replaces_the_flow_by_a_changed_copy(self) -> None:
         original = flow(tool_schema_hashes={"t": "old"})
         registry = registry_of(original)
         changed = registry.update_flow_state("f", status=FlowStatus.NEEDS_REVIEW, tool_schema_hashes={"t": "new"})
@@ -258,15 +273,15 @@ class TestStateChanges:
         assert original == flow(tool_schema_hashes={"t": "old"})
         assert len(registry) == 1
 
-    def test_keep_the_kind_of_flow(self) -> None:
+    def test_g_9_keep_the_kind_of_flow(self) -> None:
         registry = registry_of(dag())
         assert type(registry.update_flow_state("f", status=FlowStatus.DISABLED)) is DAGFlow
 
-    def test_leave_the_hashes_when_they_are_omitted(self) -> None:
+    def test_g_9_leave_the_hashes_when_they_are_omitted(self) -> None:
         registry = registry_of(flow(tool_schema_hashes={"t": "old"}))
         assert registry.update_flow_state("f", status=FlowStatus.DISABLED).tool_schema_hashes == {"t": "old"}
 
-    def test_clear_the_hashes_when_they_are_none(self) -> None:
+    def test_g_9_clear_the_hashes_when_they_are_none(self) -> None:
         registry = registry_of(flow(tool_schema_hashes={"t": "old"}, status=FlowStatus.DISABLED))
         changed = registry.update_flow_state("f", tool_schema_hashes=None)
         assert changed.tool_schema_hashes is None
@@ -279,7 +294,7 @@ class TestStateChanges:
         hashes["t"] = "later"
         assert registry.get_flow("f").tool_schema_hashes == {"t": "new"}
 
-    def test_without_a_change_return_the_stored_object_and_save_nothing(self) -> None:
+    def test_g_9_without_a_change_return_the_stored_object_and_save_nothing(self) -> None:
         saved: list[str] = []
 
         class CountingStore(InMemoryStore):
@@ -295,15 +310,26 @@ class TestStateChanges:
         registry.update_flow_state("f", status=FlowStatus.ACTIVE)
         assert saved == ["1.0", "1.0"]
 
+    def test_g_9_are_saved_in_a_store_of_files(self, tmp_path: Path) -> None:
+        registry = FlowRegistry(FileStore(tmp_path))
+        registry.register_flow(flow(tool_schema_hashes={"t": "old"}))
+        handed_out = registry.get_flow("f")
+        changed = registry.update_flow_state("f", status=FlowStatus.DISABLED, tool_schema_hashes=None)
+        assert (changed.status, changed.tool_schema_hashes) == (FlowStatus.DISABLED, None)
+        assert FlowRegistry(FileStore(tmp_path)).get_flow("f") == changed
+        assert handed_out == flow(tool_schema_hashes={"t": "old"})
+
     @pytest.mark.parametrize(("version", "changed"), [(None, "2.0"), ("1.0", "1.0"), ("2.0", "2.0")])
-    def test_apply_to_the_latest_or_the_named_version(self, version: str | None, changed: str) -> None:
+    def test_g_9_apply_to_the_latest_or_the_named_version(self, version: str | None, changed: str) -> None:
         registry = registry_of(flow(version="2.0"), flow(version="1.0"))
         registry.update_flow_state("f", version=version, status=FlowStatus.DISABLED)
         assert [each.version for each in registry.list_flows(status=FlowStatus.DISABLED)] == [changed]
         assert registry.get_flow("f").version == "2.0"
 
     @pytest.mark.parametrize(("name", "version"), [("g", None), ("f", "9.0")])
-    def test_of_an_unknown_flow_fail(self, name: str, version: str | None) -> None:
+    def test_update_flow_state_and_set_flow_status_of_an_unknown_flow_fail(
+        self, name: str, version: str | None
+    ) -> None:
         registry = registry_of(flow())
         before = contents(registry)
         with pytest.raises(FlowNotFoundError):
@@ -313,7 +339,7 @@ class TestStateChanges:
         assert contents(registry) == before
 
     @pytest.mark.parametrize("status", FlowStatus)
-    def test_set_a_status_and_return_nothing(self, status: FlowStatus) -> None:
+    def test_set_flow_status_changes_the_status_and_returns_nothing(self, status: FlowStatus) -> None:
         original = flow(version="1.0")
         registry = registry_of(original, flow(version="2.0"))
         assert registry.set_flow_status("f", status, version="1.0") is None  # type: ignore[func-returns-value]
@@ -324,20 +350,20 @@ class TestStateChanges:
 
 
 class TestStore:
-    def test_in_memory_is_the_default_and_fresh(self) -> None:
+    def test_store_property_is_a_fresh_in_memory_store_by_default(self) -> None:
         first, second = FlowRegistry(), FlowRegistry()
         assert isinstance(first.store, InMemoryStore)
         first.register_flow(flow())
         assert len(second) == 0
 
-    def test_given_is_used_even_when_empty(self) -> None:
+    def test_store_property_is_the_given_store_even_when_empty(self) -> None:
         store = InMemoryStore()
         registry = FlowRegistry(store)
         assert registry.store is store
         registry.register_flow(flow())
         assert store.list_keys() == [("f", "1.0")]
 
-    def test_cannot_be_replaced(self) -> None:
+    def test_store_property_cannot_be_replaced(self) -> None:
         with pytest.raises(AttributeError):
             FlowRegistry().store = InMemoryStore()  # type: ignore[misc]
 
@@ -394,7 +420,7 @@ class TestStore:
         assert store.list_keys() == [("f", "1.0")]
 
 
-def test_many_threads_may_read_at_once() -> None:
+def test_g_8_many_threads_may_read_at_once() -> None:
     registry = registry_of(*(flow(f"f{index}", "1.0") for index in range(50)))
     start = threading.Barrier(4)
     results: list[bool] = []
@@ -403,7 +429,13 @@ def test_many_threads_may_read_at_once() -> None:
         start.wait()
         for _ in range(20):
             flows = registry.list_flows()
-            results.append(len(flows) == 50 and all(registry.get_flow(each.name) is each for each in flows))
+            results.append(
+                len(flows) == len(registry) == 50
+                and all(registry.get_flow(each.name) is each for each in flows)
+                and all(registry.list_flow_versions(each.name) == ["1.0"] for each in flows)
+                and registry.get_active_flows() == flows
+                and registry.match_flow_by_intent("F49") is registry.get_flow("f49")
+            )
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
