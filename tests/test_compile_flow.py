@@ -276,7 +276,7 @@ def test_what_is_found_says_what_to_look_at() -> None:
     flow = linear(step("price", input_mapping={"amount": "note"}), step("say", input_mapping={"text": "gone"}))
     assert [each.detail for each in compile_flow(flow, TOOLS).errors] == [
         "Input 'amount' of tool 'price' is int, but 'note' is str.",
-        "Context key 'gone', which input 'text' is read from, is written by no step before this one.",
+        "Input 'text' is read from 'gone', which no step before this one writes.",
     ]
 
 

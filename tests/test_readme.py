@@ -25,6 +25,7 @@ PAGES = [
     "docs/stopping.md",
     "docs/opentelemetry.md",
     "docs/testing.md",
+    "docs/checking.md",
     "docs/migration.md",
 ]
 EXAMPLES = [(page, number) for page in PAGES for number in range(len(blocks(page, "text")))]

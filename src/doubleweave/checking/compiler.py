@@ -159,7 +159,7 @@ def _check_inputs(place: Place, step: FlowStep, inputs: Fields, visible: Context
             continue
         read = parse_pointer(source)[0] if is_pointer(source) else source
         if read not in visible:
-            detail = f"Context key '{read}', which input '{key}' is read from, is written by no step before this one."
+            detail = f"Input '{key}' is read from '{read}', which no step before this one writes."
             issues.error(place, "missing_mapping_key", source, detail)
         if not is_pointer(source) and key in visible and key != source:
             detail = f"Input '{key}' is read from '{source}', although the context has a key '{key}' too."
