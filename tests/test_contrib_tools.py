@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -173,6 +173,7 @@ documents = st.dictionaries(st.sampled_from(["a", "b", "0", ""]), json_data, max
 pointers = st.lists(st.sampled_from(["a", "b", "0", "1", ""]), min_size=1, max_size=4).map(lambda t: "/" + "/".join(t))
 
 
+@settings(deadline=None)
 @given(documents, pointers, json_data)
 def test_what_json_set_has_set_json_pluck_finds(data: dict[str, Any], pointer: str, value: Any) -> None:
     before, detail, made = deepcopy(data), "", {}
