@@ -46,7 +46,7 @@ DATA: dict[str, Any] = {
         (" /a", False),
     ],
 )
-def test_a_pointer_is_a_text_that_starts_with_a_slash(source: str, expected: bool) -> None:
+def test_jp_1_a_pointer_is_a_text_that_starts_with_a_slash(source: str, expected: bool) -> None:
     assert is_pointer(source) is expected
     assert POINTER_PREFIX == "/"
 
@@ -69,7 +69,7 @@ def test_a_pointer_is_a_text_that_starts_with_a_slash(source: str, expected: boo
         ("/~2", ["~2"]),
     ],
 )
-def test_a_pointer_splits_into_decoded_tokens(pointer: str, tokens: list[str]) -> None:
+def test_jp_2_a_pointer_splits_into_decoded_tokens(pointer: str, tokens: list[str]) -> None:
     assert parse_pointer(pointer) == tokens
 
 
@@ -94,16 +94,16 @@ def test_a_pointer_splits_into_decoded_tokens(pointer: str, tokens: list[str]) -
         ("/t", (1, 2)),
     ],
 )
-def test_a_pointer_finds_its_value(pointer: str, value: Any) -> None:
+def test_jp_3_a_pointer_finds_its_value(pointer: str, value: Any) -> None:
     assert resolve_pointer(DATA, pointer) == value
 
 
-def test_the_empty_pointer_is_the_whole_document() -> None:
+def test_jp_3_the_empty_pointer_is_the_whole_document() -> None:
     assert resolve_pointer(DATA, "") is DATA
     assert resolve_pointer(7, "") == 7
 
 
-def test_a_found_value_is_not_copied() -> None:
+def test_jp_6_a_found_value_is_not_copied() -> None:
     assert resolve_pointer(DATA, "/a/b") is DATA["a"]["b"]
 
 
@@ -128,14 +128,14 @@ def test_a_found_value_is_not_copied() -> None:
         ("a", "a", "must start with '/'"),
     ],
 )
-def test_a_miss_says_where_and_why(pointer: str, failed_at: str, detail: str) -> None:
+def test_jp_3_jp_4_a_miss_says_where_and_why(pointer: str, failed_at: str, detail: str) -> None:
     with pytest.raises(PointerResolutionError) as caught:
         resolve_pointer(DATA, pointer)
     assert (caught.value.pointer, caught.value.failed_at, caught.value.detail) == (pointer, failed_at, detail)
     assert str(caught.value) == f"Pointer '{pointer}' failed at '{failed_at}': {detail}"
 
 
-def test_an_index_with_too_many_digits_is_not_an_integer() -> None:
+def test_jp_3_an_index_with_too_many_digits_is_not_an_integer() -> None:
     with pytest.raises(PointerResolutionError, match="is not an integer"):
         resolve_pointer([1], "/" + "9" * 5000)
 
@@ -159,7 +159,7 @@ def test_known_tokens_resolve_like_their_pointer() -> None:
     assert (caught.value.pointer, caught.value.failed_at) == ("/a/q/0", "/a/q")
 
 
-def test_a_miss_is_a_private_error_that_can_be_pickled_and_copied() -> None:
+def test_jp_4_a_miss_is_a_private_error_that_can_be_pickled_and_copied() -> None:
     error = PointerResolutionError("/a/b", "/a", "key 'a' not found")
     assert PointerResolutionError.__bases__ == (Exception,)
     assert not isinstance(error, DoubleweaveError)
@@ -168,7 +168,7 @@ def test_a_miss_is_a_private_error_that_can_be_pickled_and_copied() -> None:
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
-def test_every_key_can_be_addressed(keys: list[str]) -> None:
+def test_jp_2_every_key_can_be_addressed(keys: list[str]) -> None:
     pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
     data: Any = "found"
     for key in reversed(keys):

@@ -127,7 +127,7 @@ def test_a_predicate_means_what_the_table_says(predicate: str, expected: bool) -
         "0 and 1 < 'a'",
     ],
 )
-def test_an_operand_that_is_not_reached_is_not_judged(predicate: str) -> None:
+def test_pr_4_pr_8_an_operand_that_is_not_reached_is_not_judged(predicate: str) -> None:
     assert evaluate_predicate(predicate, CONTEXT) is False
 
 
@@ -165,7 +165,7 @@ def test_an_operand_that_is_not_reached_is_not_judged(predicate: str) -> None:
         ("flag or f()", "Call"),
     ],
 )
-def test_a_construct_that_is_not_allowed_is_refused_by_name(predicate: str, node: str) -> None:
+def test_pr_3_a_construct_that_is_not_allowed_is_refused_by_name(predicate: str, node: str) -> None:
     assert failure(predicate).detail == f"{node} is not allowed in a predicate"
 
 
@@ -178,13 +178,13 @@ def test_a_name_that_is_not_in_the_context_is_named(predicate: str) -> None:
     "predicate",
     ["", "   ", " x", "x = 1", "import os", "pass", "x; x", "x\nx", "(x", "x)", "[1", "a\0b", "'\ud800'", "x ==", "$"],
 )
-def test_a_text_that_does_not_parse_is_a_syntax_error(predicate: str) -> None:
+def test_pr_5_a_text_that_does_not_parse_is_a_syntax_error(predicate: str) -> None:
     error = failure(predicate)
     assert error.detail.startswith("syntax error: ")
     assert isinstance(error.__cause__, (SyntaxError, ValueError))
 
 
-def test_too_many_nested_parentheses_are_a_syntax_error() -> None:
+def test_pr_5_too_many_nested_parentheses_are_a_syntax_error() -> None:
     assert failure("(" * 300 + "1" + ")" * 300).detail == "syntax error: too many nested parentheses"
 
 
@@ -223,7 +223,7 @@ def test_a_subscript_that_finds_nothing_fails(predicate: str, cause: type[Except
         ("{1, {2}}", "set of 'int', 'set' failed: TypeError: "),
     ],
 )
-def test_operands_of_the_wrong_type_are_named_with_the_operator(predicate: str, start: str) -> None:
+def test_pr_6_operands_of_the_wrong_type_are_named_with_the_operator(predicate: str, start: str) -> None:
     error = failure(predicate)
     assert error.detail.startswith(start)
     assert type(error.__cause__) is TypeError
@@ -259,7 +259,7 @@ class Hostile:
         ("h or 1", "truth value of 'Hostile' failed: Refusal"),
     ],
 )
-def test_any_exception_out_of_an_operator_is_converted_and_kept_as_the_cause(predicate: str, detail: str) -> None:
+def test_pr_6_any_exception_out_of_an_operator_is_converted_and_kept_as_the_cause(predicate: str, detail: str) -> None:
     error = failure(predicate, {"h": Hostile()})
     assert error.detail == detail
     assert type(error.__cause__) is Hostile.Refusal
@@ -310,21 +310,21 @@ def test_operands_are_evaluated_once_and_from_left_to_right() -> None:
     assert seen == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_the_context_is_left_as_it_was() -> None:
+def test_pr_9_the_context_is_left_as_it_was() -> None:
     before = copy.deepcopy(CONTEXT)
     for predicate in ("x in items", "data['k']['deep'] == [1]", "not empty", "-x < 0"):
         evaluate_predicate(predicate, CONTEXT)
     assert before == CONTEXT
 
 
-def test_dicts_that_make_up_missing_keys_are_not_asked_to() -> None:
+def test_pr_9_dicts_that_make_up_missing_keys_are_not_asked_to() -> None:
     context: defaultdict[str, Any] = defaultdict(int, inner=defaultdict(int))
     assert failure("inner['a']", context).detail == "subscript lookup failed: KeyError: 'a'"
     assert failure("outer", context).detail == "name 'outer' is not in the execution context"
     assert context == {"inner": {}}
 
 
-def test_iterators_are_not_searched_since_that_would_consume_them() -> None:
+def test_pr_9_iterators_are_not_searched_since_that_would_consume_them() -> None:
     numbers = iter([1, 2, 3])
     error = failure("2 in numbers", {"numbers": numbers})
     assert error.detail == (
@@ -333,12 +333,12 @@ def test_iterators_are_not_searched_since_that_would_consume_them() -> None:
     assert list(numbers) == [1, 2, 3]
 
 
-def test_the_same_text_is_evaluated_anew_on_each_context() -> None:
+def test_pr_10_the_same_text_is_evaluated_anew_on_each_context() -> None:
     assert [evaluate_predicate("x > 2", {"x": x}) for x in (1, 3, 2, 4)] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("predicate", ["x = 1", "missing", "f()"])
-def test_a_failure_is_raised_anew_each_time(predicate: str) -> None:
+def test_pr_10_a_failure_is_raised_anew_each_time(predicate: str) -> None:
     assert failure(predicate) is not failure(predicate)
 
 
@@ -361,23 +361,23 @@ def test_a_result_is_always_a_bool() -> None:
     ],
     ids=["or", "and", "parentheses", "lists", "signs", "depth", "chain", "length"],
 )
-def test_large_predicates_within_the_limits_work(predicate: str, expected: bool) -> None:
+def test_pr_7_large_predicates_within_the_limits_work(predicate: str, expected: bool) -> None:
     assert evaluate_predicate(predicate, {}) is expected
 
 
-def test_a_subscript_chain_as_deep_as_the_limit_works() -> None:
+def test_pr_7_a_subscript_chain_as_deep_as_the_limit_works() -> None:
     value: Any = 1
     for _ in range(MAX_DEPTH - 1):
         value = [value]
     assert evaluate_predicate("x" + "[0]" * (MAX_DEPTH - 1), {"x": value}) is True
 
 
-def test_one_character_over_the_length_is_refused() -> None:
+def test_pr_7_one_character_over_the_length_is_refused() -> None:
     error = failure("1" + " " * MAX_LENGTH)
     assert error.detail == "longer than the limit of 10000 characters"
 
 
-def test_one_level_over_the_depth_is_refused() -> None:
+def test_pr_7_one_level_over_the_depth_is_refused() -> None:
     error = failure("not " * MAX_DEPTH + "1")
     assert error.detail == "nested deeper than the limit of 400 levels"
 
@@ -410,14 +410,14 @@ def test_one_level_over_the_depth_is_refused() -> None:
     ],
     ids=lambda predicate: f"{predicate[:8]!a}x{len(predicate)}",
 )
-def test_hostile_sizes_and_depths_are_refused_quickly(predicate: str) -> None:
+def test_pr_7_hostile_sizes_and_depths_are_refused_quickly(predicate: str) -> None:
     start = time.perf_counter()
     error = failure(predicate)
     assert time.perf_counter() - start < 2
     assert "limit" in error.detail or error.detail.startswith("syntax error: ")
 
 
-def test_a_stack_that_is_nearly_full_gives_the_typed_error() -> None:
+def test_pr_7_a_stack_that_is_nearly_full_gives_the_typed_error() -> None:
     predicate = "not " * (MAX_DEPTH - 2) + "x"
     assert evaluate_predicate(predicate, {"x": 1}) is True
 
