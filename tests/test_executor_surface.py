@@ -143,7 +143,7 @@ def test_a_cost_report_is_made_with_the_profile_that_is_set_when_the_result_is_b
 
 
 @lanes
-def test_a_redaction_policy_masks_log_lines_and_not_the_trace(lane: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_o_7_a_redaction_policy_masks_log_lines_and_not_the_trace(lane: str, caplog: pytest.LogCaptureFixture) -> None:
     executor = make_executor(
         [linear(step("inc"))],
         [number_tool("inc", inc)],

@@ -68,21 +68,21 @@ def test_a_policy_round_trips_through_json(policy: RedactionPolicy) -> None:
 
 @pytest.mark.parametrize("key", sorted(DEFAULT_KEYS))
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title])
-def test_values_under_default_keys_are_masked_in_any_case(key: str, spell: Any) -> None:
+def test_o_1_values_under_default_keys_are_masked_in_any_case(key: str, spell: Any) -> None:
     assert RedactionPolicy().redact({spell(key): "value", "other": "value"}) == {spell(key): MASK, "other": "value"}
 
 
-def test_keys_of_the_policy_match_in_any_case_too() -> None:
+def test_o_1_keys_of_the_policy_match_in_any_case_too() -> None:
     assert RedactionPolicy(redact_keys=frozenset({"PassPhrase"})).redact({"passphrase": 1}) == {"passphrase": MASK}
 
 
-def test_only_whole_keys_match() -> None:
+def test_o_1_only_whole_keys_match() -> None:
     data = {"my_token": "a", "tokens": "b", "pass word": "c"}
     assert RedactionPolicy().redact(data) == data
 
 
 @pytest.mark.parametrize("value", ["text", 1, None, {"a": 1}, ["a"], ("a",)])
-def test_the_value_under_a_key_is_replaced_whole(value: Any) -> None:
+def test_o_1_the_value_under_a_key_is_replaced_whole(value: Any) -> None:
     assert RedactionPolicy().redact({"secret": value}) == {"secret": MASK}
 
 
@@ -96,7 +96,7 @@ def test_the_value_under_a_key_is_replaced_whole(value: Any) -> None:
         ({}, {}),
     ],
 )
-def test_keys_are_found_at_any_depth_and_containers_keep_their_kind(data: Any, expected: Any) -> None:
+def test_o_1_keys_are_found_at_any_depth_and_containers_keep_their_kind(data: Any, expected: Any) -> None:
     assert RedactionPolicy().redact(data) == expected
 
 
@@ -106,12 +106,12 @@ def test_keys_that_are_not_strings_are_left_alone() -> None:
     assert RedactionPolicy().redact(data) == expected
 
 
-def test_values_of_other_types_are_the_same_objects() -> None:
+def test_o_1_values_of_other_types_are_the_same_objects() -> None:
     value = object()
     assert RedactionPolicy.strict().redact({"a": [value, 1, None, 2.5, True]})["a"] == [value, 1, None, 2.5, True]
 
 
-def test_other_strings_get_the_pattern_then_the_length() -> None:
+def test_o_1_other_strings_get_the_pattern_then_the_length() -> None:
     policy = RedactionPolicy(redact_pattern=re.compile(r"\d+"), max_value_length=6, redact_replacement="#")
     assert policy.redact({"a": "12345678", "b": ["x1y2z3"], "c": ("abcdefgh",)}) == {
         "a": "#",
@@ -124,12 +124,12 @@ def test_the_replacement_is_not_cut() -> None:
     assert RedactionPolicy(max_value_length=3).redact({"token": "abcdef"}) == {"token": MASK}
 
 
-def test_the_replacement_is_taken_literally() -> None:
+def test_o_2_the_replacement_is_taken_literally() -> None:
     policy = RedactionPolicy(redact_pattern=re.compile("(x)"), redact_replacement=r"\1\g<0>\n")
     assert policy.redact_text("axb") == r"a\1\g<0>\nb"
 
 
-def test_the_data_given_is_not_changed_and_not_shared() -> None:
+def test_o_1_the_data_given_is_not_changed_and_not_shared() -> None:
     data = {"a": [{"token": 1}], "b": ({"c": "12"},), "d": {"e": []}}
     before = copy.deepcopy(data)
     redacted = RedactionPolicy(redact_pattern=re.compile(r"\d")).redact(data)
@@ -152,25 +152,30 @@ def test_a_copy_of_a_policy_with_other_keys_uses_those() -> None:
     ("text", "expected"),
     [("abc", "abc"), ("abcd", "abcd"), ("abcde", "abcd…(truncated)"), ("", ""), ("token", "toke…(truncated)")],
 )
-def test_text_is_cut_after_the_given_number_of_characters(text: str, expected: str) -> None:
+def test_o_2_text_is_cut_after_the_given_number_of_characters(text: str, expected: str) -> None:
     assert RedactionPolicy(max_value_length=4).redact_text(text) == expected
 
 
-def test_text_is_unchanged_without_pattern_and_length() -> None:
+def test_o_2_the_pattern_comes_before_the_length_and_keys_do_not_count() -> None:
+    policy = RedactionPolicy(redact_pattern=re.compile("[0-9]+"), max_value_length=8, redact_replacement="#")
+    assert policy.redact_text("1234567890 token=abc") == "# token=…(truncated)"
+
+
+def test_o_2_text_is_unchanged_without_pattern_and_length() -> None:
     assert RedactionPolicy().redact_text("password=hunter2") == "password=hunter2"
 
 
 # --- recommended and strict ------------------------------------------------------------------------------------------
 
 
-def test_the_recommended_policy() -> None:
+def test_o_4_the_recommended_policy() -> None:
     policy = RedactionPolicy.recommended()
     assert policy.redact_keys == RECOMMENDED_KEYS
     assert policy.max_value_length == 4096
     assert policy.redact_replacement == MASK
 
 
-def test_the_strict_policy() -> None:
+def test_o_5_the_strict_policy() -> None:
     policy = RedactionPolicy.strict()
     assert policy.redact_keys == STRICT_KEYS
     assert policy.max_value_length == 256
@@ -192,7 +197,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_the_recommended_pattern_masks_credentials_inside_text(secret: str) -> None:
+def test_o_4_the_recommended_pattern_masks_credentials_inside_text(secret: str) -> None:
     assert RedactionPolicy.recommended().redact_text(f"say {secret}, please") == f"say {MASK}, please"
 
 
@@ -210,11 +215,11 @@ def test_the_recommended_pattern_masks_credentials_inside_text(secret: str) -> N
         "the bearer, alone",
     ],
 )
-def test_the_recommended_pattern_leaves_other_text(text: str) -> None:
+def test_o_4_the_recommended_pattern_leaves_other_text(text: str) -> None:
     assert RedactionPolicy.recommended().redact_text(text) == text
 
 
-def test_the_recommended_pattern_still_ignores_case_after_json() -> None:
+def test_o_4_the_recommended_pattern_still_ignores_case_after_json() -> None:
     policy = RedactionPolicy.model_validate_json(RedactionPolicy.recommended().model_dump_json())
     assert policy.redact_text("BEARER abc") == MASK
 
@@ -254,14 +259,14 @@ def result(**changes: Any) -> ExecutionResult:
     return ExecutionResult(**values | changes)
 
 
-def test_a_redacted_record_differs_in_inputs_and_outputs_only() -> None:
+def test_o_3_a_redacted_record_differs_in_inputs_and_outputs_only() -> None:
     original = record()
     redacted = RedactionPolicy().redact_step_record(original)
     assert redacted == record(inputs={"token": MASK, "user": "u"}, outputs={"secret": MASK, "ok": True})
     assert original == record()
 
 
-def test_a_redacted_result_differs_in_log_input_and_output_only() -> None:
+def test_o_3_a_redacted_result_differs_in_log_input_and_output_only() -> None:
     original = result()
     redacted = RedactionPolicy().redact_execution_result(original)
     assert redacted == result(
@@ -272,7 +277,7 @@ def test_a_redacted_result_differs_in_log_input_and_output_only() -> None:
     assert original == result()
 
 
-def test_absent_outputs_stay_none() -> None:
+def test_o_3_absent_outputs_stay_none() -> None:
     assert RedactionPolicy().redact_step_record(record(outputs=None)).outputs is None
     assert RedactionPolicy().redact_execution_result(result(final_output=None)).final_output is None
 
@@ -313,7 +318,7 @@ def texts(records: list[logging.LogRecord]) -> list[tuple[int, str]]:
     return [(record.levelno, record.getMessage()) for record in records]
 
 
-def test_the_three_lines_of_a_step(lines: Any) -> None:
+def test_o_7_the_three_lines_of_a_step(lines: Any) -> None:
     logger, records = lines
     log_step_start(logger, 2, "fetch", {"token": "t"})
     log_step_end(logger, 2, "fetch", {"n": 1})
@@ -323,9 +328,14 @@ def test_the_three_lines_of_a_step(lines: Any) -> None:
         (logging.INFO, "Step 2 END   | tool=fetch | outputs={'n': 1}"),
         (logging.ERROR, "Step 2 ERROR | tool=fetch | error=ToolTimeoutError: Tool 'fetch' exceeded timeout of 1.5s."),
     ]
+    assert [record.msg for record in records] == [
+        "Step %d START | tool=%s | inputs=%s",
+        "Step %d END   | tool=%s | outputs=%s",
+        "Step %d ERROR | tool=%s | error=%s: %s",
+    ]
 
 
-def test_log_lines_are_redacted_and_the_data_is_not(lines: Any) -> None:
+def test_o_7_log_lines_are_redacted_and_the_data_is_not(lines: Any) -> None:
     logger, records = lines
     data = {"token": "t", "a": 1}
     log_step_start(logger, 0, "t", data, redaction=RedactionPolicy())
@@ -370,27 +380,43 @@ def test_a_disabled_error_level_costs_no_formatting(lines: Any) -> None:
     assert records == []
 
 
-def test_a_logger_has_the_full_name_and_nothing_of_ours() -> None:
+def test_o_6_a_logger_has_the_full_name_and_nothing_of_ours() -> None:
     logger = get_logger(f"{PRODUCT}.some.module")
     assert logger is logging.getLogger("doubleweave.some.module")
     assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)
 
 
-def test_the_package_logger_has_a_null_handler_only_and_no_level() -> None:
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import doubleweave",
+        "import doubleweave.models.log_lines",
+        "from doubleweave import *",
+        "import doubleweave.plugins, doubleweave.stores.flow_directories, doubleweave.executor",
+    ],
+)
+def test_o_6_the_package_logger_has_a_null_handler_only_and_no_logger_has_a_level(imports: str) -> None:
     program = (
-        "import logging, doubleweave.models.log_lines\n"
-        "import doubleweave.models.log_lines\n"
+        f"{imports}\n"
+        "import logging\n"
         "package = logging.getLogger('doubleweave')\n"
-        "print([type(h).__name__ for h in package.handlers], package.level, package.propagate, logging.root.handlers)"
+        "print([type(h).__name__ for h in package.handlers], package.level, package.propagate, logging.root.handlers)\n"
+        "below = [each for name, each in logging.root.manager.loggerDict.items() if name.startswith('doubleweave.')]\n"
+        "print({(len(each.handlers), each.level) for each in below if isinstance(each, logging.Logger)} <= {(0, 0)})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['NullHandler'] 0 True []"
+    assert done.stdout.splitlines() == ["['NullHandler'] 0 True []", "True"]
 
 
-def test_nothing_is_printed_when_logging_is_not_configured() -> None:
-    program = (
-        "from doubleweave.models.log_lines import get_logger, log_step_error\n"
-        "log_step_error(get_logger('doubleweave.executor'), 0, 't', ValueError('x'))"
-    )
+SPEAKERS = [
+    "from doubleweave.models.log_lines import *\nlog_step_error(get_logger('doubleweave.executor'), 0, 't', ValueError('x'))",
+    "from doubleweave import plugins\n"
+    "plugins.entry_points = lambda **_: [plugins.EntryPoint('bad', 'gone:gone', 'x')]\n"
+    "assert plugins.discover_tools() == []",
+]
+
+
+@pytest.mark.parametrize("program", SPEAKERS)
+def test_o_6_nothing_is_printed_when_logging_is_not_configured(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

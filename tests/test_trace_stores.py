@@ -57,7 +57,7 @@ def trace(trace_id: str, number: int = 0, **changes: Any) -> ExecutionResult:
     return ExecutionResult(**values | changes)
 
 
-def test_an_empty_store_has_nothing(make: Make) -> None:
+def test_x_1_an_empty_store_has_nothing(make: Make) -> None:
     assert isinstance(make(), TraceStore)
     store = make()
     assert (store.load("x"), store.list_trace_ids(), len(store)) == (None, [], 0)
@@ -74,7 +74,7 @@ def test_what_is_saved_is_loaded_and_listed_oldest_first(make: Make) -> None:
     assert (len(store), store.load("d")) == (3, None)
 
 
-def test_saving_an_id_again_replaces_it_and_makes_it_the_newest(make: Make) -> None:
+def test_x_1_saving_an_id_again_replaces_it_and_makes_it_the_newest(make: Make) -> None:
     store = make()
     for number, trace_id in enumerate(["a", "b", "a"]):
         store.save(trace(trace_id, number))
@@ -93,7 +93,7 @@ def test_deleting_forgets_one(make: Make) -> None:
     assert store.list_trace_ids() == ["a", "c", "b"]
 
 
-def test_the_policy_is_applied_before_storing(make: Make) -> None:
+def test_x_1_the_policy_is_applied_before_storing(make: Make) -> None:
     policy = RedactionPolicy()
     store, original = make(redaction_policy=policy), trace("a", 7)
     store.save(original)
@@ -105,7 +105,7 @@ def test_the_policy_is_applied_before_storing(make: Make) -> None:
     assert (record.inputs, record.outputs) == ({"token": MASK, "n": 7}, {"n": 7, "password": MASK})
 
 
-def test_without_a_policy_nothing_is_hidden(make: Make) -> None:
+def test_x_1_without_a_policy_nothing_is_hidden(make: Make) -> None:
     store = make()
     store.save(trace("a"))
     assert store.load("a").initial_input == {"api_key": "s3cret", "word": "ü\u2028\n\x85"}
@@ -143,7 +143,7 @@ def test_threads_may_share_a_store(make: Make) -> None:
     assert order == ["3-1", "3-2", "3-3", "3-4"]
 
 
-def test_redacting_a_result_without_a_policy_gives_the_result() -> None:
+def test_x_3_redacting_a_result_without_a_policy_gives_the_result() -> None:
     original = trace("a")
     assert redact_execution_result(original, None) is original
     assert redact_execution_result(original, RedactionPolicy()) == RedactionPolicy().redact_execution_result(original)
@@ -153,7 +153,7 @@ def test_redacting_a_result_without_a_policy_gives_the_result() -> None:
 
 
 @pytest.mark.parametrize("as_text", [True, False])
-def test_the_file_is_one_line_of_json_a_result(tmp_path: Path, as_text: bool) -> None:
+def test_x_2_the_file_is_one_line_of_json_a_result(tmp_path: Path, as_text: bool) -> None:
     root = tmp_path / "a" / "b"
     store = FileTraceStore(str(root) if as_text else root)
     assert root.is_dir()
@@ -165,7 +165,7 @@ def test_the_file_is_one_line_of_json_a_result(tmp_path: Path, as_text: bool) ->
     assert [path.name for path in root.iterdir()] == ["traces.jsonl"]
 
 
-def test_nothing_that_is_redacted_reaches_the_disk(tmp_path: Path) -> None:
+def test_x_1_nothing_that_is_redacted_reaches_the_disk(tmp_path: Path) -> None:
     FileTraceStore(tmp_path, redaction_policy=RedactionPolicy()).save(trace("x"))
     assert "s3cret" not in (tmp_path / "traces.jsonl").read_text(encoding="utf-8")
 
@@ -189,7 +189,7 @@ CORRUPT = [
 
 
 @pytest.mark.parametrize("corrupt", CORRUPT, ids=[repr(line[:20]) for line in CORRUPT])
-def test_corrupt_lines_are_passed_over_and_dropped_by_the_next_save(tmp_path: Path, corrupt: bytes) -> None:
+def test_x_2_corrupt_lines_are_passed_over_and_dropped_by_the_next_save(tmp_path: Path, corrupt: bytes) -> None:
     store = FileTraceStore(tmp_path)
     good = [trace(name).model_dump_json().encode() for name in "ab"]
     store.path.write_bytes(b"\n".join([corrupt, good[0], corrupt, good[1], corrupt]))
@@ -206,7 +206,7 @@ def test_of_two_lines_with_one_id_the_later_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_max_traces_must_be_positive(tmp_path: Path, count: int) -> None:
+def test_x_2_max_traces_must_be_positive(tmp_path: Path, count: int) -> None:
     with pytest.raises(ValueError, match="max_traces must be positive"):
         FileTraceStore(tmp_path / "never", max_traces=count)
     assert not (tmp_path / "never").exists()
@@ -215,7 +215,7 @@ def test_max_traces_must_be_positive(tmp_path: Path, count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "kept"), [(1, ["a"]), (2, ["d", "a"]), (4, ["b", "c", "d", "a"]), (None, list("bcda"))]
 )
-def test_max_traces_drops_the_oldest(tmp_path: Path, count: int | None, kept: list[str]) -> None:
+def test_x_2_max_traces_drops_the_oldest(tmp_path: Path, count: int | None, kept: list[str]) -> None:
     store = FileTraceStore(tmp_path, max_traces=count)
     for trace_id in ["a", "b", "c", "d", "a"]:
         store.save(trace(trace_id))
@@ -232,7 +232,7 @@ def test_a_result_that_has_no_json_form_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["traces.jsonl"]
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x_2_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileTraceStore(tmp_path)
     store.save(trace("a"))
 
@@ -252,7 +252,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     assert store.list_trace_ids() == ["a", "b"]
 
 
-def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+def test_x_2_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     writer, reader, stop, seen = FileTraceStore(tmp_path), FileTraceStore(tmp_path), threading.Event(), []
     writer.save(trace("0"))
 

@@ -1,7 +1,11 @@
 """Deterministic flows of typed tools, sync and async from one source."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Whatever of the package logs, a program that has not configured logging prints none of it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # What nobody asks for is not imported. Type checkers read the imports below; a test holds the two together.
 _HOMES = {

@@ -1,15 +1,9 @@
-"""The library's loggers and the log lines of a step.
-
-Importing this module puts a ``NullHandler`` on the package's logger. No level is set and no other handler added.
-"""
+"""The library's loggers and the log lines of a step."""
 
 import logging
 from typing import Any
 
-from doubleweave.models.product import PRODUCT
 from doubleweave.models.redaction import RedactionPolicy
-
-logging.getLogger(PRODUCT).addHandler(logging.NullHandler())
 
 
 def get_logger(name: str) -> logging.Logger:
