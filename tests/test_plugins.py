@@ -1,8 +1,13 @@
 """Plugins of installed distributions, found through their entry points."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +29,12 @@ def tools():
 def flows():
     return [Flow(name="empty", description="", steps=[])]
 
+def others():
+    return [Tool(name=name, description="", input_schema=Number, output_schema=Number, fn=double) for name in ("d", "c")]
+
+def empty():
+    pass
+
 def mixed():
     return [*tools(), "no tool"]
 
@@ -33,8 +44,17 @@ def mixed_flows():
 def raising():
     raise RuntimeError("no licence")
 
+def needy(config):
+    return tools()
+
 def tupled():
     return tuple(tools())
+
+class Maker:
+    def __call__(self):
+        return tools()
+
+maker = Maker()
 
 constant = 5
 """
@@ -59,6 +79,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return make
 
 
+@pytest.mark.parametrize("target", ["tools", "maker"])
+def test_y_1_a_callable_without_parameters_returns_a_list_of_tools(install: Install, target: str) -> None:
+    install("doubleweave.tools", one=target)
+    found = dw.discover_tools(strict=True)
+    assert [(type(tool), tool.name) for tool in found] == [(dw.Tool, "b"), (dw.Tool, "a")]
+
+
 async def test_an_executor_that_discovers_plugins_runs_their_tools_on_both_lanes(install: Install) -> None:
     install("doubleweave.tools", one="tools")
     registry = dw.FlowRegistry()
@@ -72,7 +99,7 @@ async def test_an_executor_that_discovers_plugins_runs_their_tools_on_both_lanes
     assert dw.FlowExecutor(registry).registered_tools == {}
 
 
-def test_flows_are_discovered_in_a_group_of_their_own(install: Install) -> None:
+def test_y_1_flows_are_discovered_in_a_group_of_their_own(install: Install) -> None:
     install("doubleweave.flows", one="flows")
     assert [flow.name for flow in dw.discover_flows(strict=True)] == ["empty"]
     assert dw.discover_tools(strict=True) == []
@@ -100,29 +127,101 @@ BAD = [
     ("gone", "it cannot be imported: AttributeError: module 'good_plugin' has no attribute 'gone'"),
     ("constant", "expected a callable, found int"),
     ("raising", "it raised RuntimeError: no licence"),
+    ("needy", "it raised TypeError: needy() missing 1 required positional argument: 'config'"),
     ("tupled", "expected list[Tool], found tuple"),
     ("mixed", "its list has a non-Tool item: 'no tool'"),
 ]
 
 
 @pytest.mark.parametrize(("target", "detail"), BAD)
-def test_a_bad_entry_point_is_skipped_with_a_warning_or_refused(
+def test_y_2_a_bad_entry_point_is_skipped_with_a_warning_or_refused(
     install: Install, target: str, detail: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     install("doubleweave.tools", bad=target, good="tools")
     with caplog.at_level(logging.WARNING, "doubleweave.plugins"):
         assert [tool.name for tool in dw.discover_tools()] == ["b", "a"]
     message = f"Plugin discovery failed for entry point 'good-plugin:bad': {detail}."
-    assert [record.getMessage() for record in caplog.records] == [f"Skipping a plugin: {message}"]
+    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines == [("doubleweave.plugins", "WARNING", f"Skipping a plugin: {message}")]
     with pytest.raises(dw.PluginDiscoveryError) as caught:
         dw.discover_tools(strict=True)
     assert str(caught.value) == message
     assert (caught.value.entry_point, caught.value.detail) == ("good-plugin:bad", detail)
     has_cause = caught.value.__cause__ is not None
-    assert has_cause == (target in ("gone", "raising")) == bool(caplog.records[0].exc_info)
+    assert has_cause == (target in ("gone", "raising", "needy")) == bool(caplog.records[0].exc_info)
 
 
-def test_a_list_with_something_else_than_flows_is_refused(install: Install) -> None:
-    install("my.flows", bad="mixed_flows")
-    with pytest.raises(dw.PluginDiscoveryError, match=r"its list has a non-Flow \| DAGFlow item: 5"):
+@pytest.mark.parametrize(
+    ("target", "detail"),
+    [
+        ("mixed_flows", "its list has a non-Flow | DAGFlow item: 5"),
+        ("constant", "expected a callable, found int"),
+        ("empty", "expected list[Flow | DAGFlow], found NoneType"),
+    ],
+)
+def test_y_2_an_entry_point_that_gives_no_list_of_flows_is_refused(install: Install, target: str, detail: str) -> None:
+    install("my.flows", bad=target, good="flows")
+    with pytest.raises(dw.PluginDiscoveryError) as caught:
         dw.discover_flows(group="my.flows", strict=True)
+    assert (caught.value.entry_point, caught.value.detail) == ("good-plugin:bad", detail)
+    assert [flow.name for flow in dw.discover_flows(group="my.flows")] == ["empty"]
+
+
+def test_y_2_results_come_in_the_order_of_the_entry_points_and_of_their_lists(install: Install) -> None:
+    install("doubleweave.tools", z="tools", bad="mixed", y="others")
+    assert [tool.name for tool in dw.discover_tools()] == ["b", "a", "d", "c"]
+
+
+@pytest.mark.parametrize(
+    ("discover", "group"),
+    [
+        (dw.discover_tools, "doubleweave.tools"),
+        (dw.discover_flows, "doubleweave.flows"),
+        (lambda **options: dw.FlowRegistry(discover_plugins=True).list_flows(), "doubleweave.flows"),
+        (
+            lambda **options: list(dw.FlowExecutor(dw.FlowRegistry(), discover_plugins=True).registered_tools),
+            "doubleweave.tools",
+        ),
+        (
+            lambda **options: list(dw.AsyncFlowExecutor(dw.FlowRegistry(), discover_plugins=True).registered_tools),
+            "doubleweave.tools",
+        ),
+    ],
+)
+def test_y_3_entry_points_are_looked_up_by_the_name_in_the_module(
+    discover: Callable[..., list[Any]], group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def none_at_all(**selection: str) -> list[EntryPoint]:
+        asked.append(selection)
+        return []
+
+    monkeypatch.setattr("doubleweave.plugins.entry_points", none_at_all)
+    assert discover() == []
+    assert asked == [{"group": group}]
+
+
+def test_y_2_y_3_an_entry_point_of_no_distribution_is_named_by_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_point = EntryPoint(name="bad", value="no_such_plugin:tools", group="mine")
+    monkeypatch.setattr("doubleweave.plugins.entry_points", lambda *, group: {"mine": [entry_point]}[group])
+    with pytest.raises(dw.PluginDiscoveryError) as caught:
+        dw.discover_tools(group="mine", strict=True)
+    assert caught.value.entry_point == "no_such_plugin:tools:bad"
+    assert caught.value.detail == "it cannot be imported: ModuleNotFoundError: No module named 'no_such_plugin'"
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_y_3_importing_the_package_discovers_nothing(install: Install, tmp_path: Path) -> None:
+    install("doubleweave.tools", one="tools")
+    program = (
+        "import sys, doubleweave, doubleweave.plugins, doubleweave.executor, doubleweave.registry\n"
+        "from doubleweave import *\n"
+        "FlowExecutor(FlowRegistry())\n"
+        "print('good_plugin' in sys.modules)\n"
+        "discover_tools()\n"
+        "print('good_plugin' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "True"]
