@@ -133,7 +133,7 @@ def test_s_7_an_output_mapping_merges_what_it_lists_under_its_keys(
 
 
 @lanes
-def test_s_8_records_and_hooks_name_a_step_by_its_tool_or_flow(lane: str) -> None:
+def test_s_8_records_name_a_step_by_its_tool_or_flow(lane: str) -> None:
     flows = [linear(step("inc"), FlowStep(flow_name="inner")), linear(name="inner")]
     result = execute(make_executor(flows, tools()), lane)
     assert [record.tool_name for record in result.execution_log] == [each.display_name for each in flows[0].steps]

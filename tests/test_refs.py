@@ -196,6 +196,15 @@ class TestPolicy:
                 with pytest.raises(SchemaRefPolicyError):
                     resolve_class_ref("builtins:int")
 
+    def test_r_1_is_any_callable_that_judges_a_module_path(self) -> None:
+        assert SchemaRefPolicy == Callable[[str], bool]
+        judge = ["builtins", "collections.abc"].__contains__
+        with schema_ref_policy(judge):
+            assert get_schema_ref_policy() == judge
+            assert resolve_class_ref("collections.abc:Mapping").__name__ == "Mapping"
+            with pytest.raises(SchemaRefPolicyError):
+                resolve_class_ref("collections:Counter")
+
     def test_r_1_can_be_set_and_lifted(self) -> None:
         set_schema_ref_policy(refuse_all)
         assert get_schema_ref_policy() is refuse_all

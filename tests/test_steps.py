@@ -209,7 +209,7 @@ class TestFlowStep:
     @pytest.mark.parametrize(
         ("fields", "name"), [({"tool_name": "t"}, "t"), ({"flow_name": "f"}, "f"), ({"tool_name": ""}, "")]
     )
-    def test_s_8_is_displayed_by_the_name_of_its_tool_or_flow(self, fields: dict[str, Any], name: str) -> None:
+    def test_s_3_s_8_is_displayed_by_the_name_of_its_one_tool_or_flow(self, fields: dict[str, Any], name: str) -> None:
         assert FlowStep.model_validate(fields).display_name == name
 
     @pytest.mark.parametrize(("cls", "qualname"), [(Contract, "Contract"), (Contract.Inner, "Contract.Inner")])

@@ -232,7 +232,9 @@ def test_a_result_that_has_no_json_form_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["traces.jsonl"]
 
 
-def test_x_2_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x_2_a_write_that_fails_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = FileTraceStore(tmp_path)
     store.save(trace("a"))
 
