@@ -438,6 +438,17 @@ def test_l_4_outputs_that_a_model_computes_are_contributed() -> None:
     assert issues(flow) == []
 
 
+def test_l_4_outputs_that_a_model_keeps_to_itself_are_not() -> None:
+    class Secretive(BaseModel):
+        amount: int
+        key: str = Field(default="", exclude=True)
+
+    flow = linear(step("secret"), step("say", input_mapping={"text": "key"}))
+    tools = {**TOOLS, "secret": tool("secret", Amount, Secretive)}
+    found = [(each.issue_type, each.field_name) for each in compile_flow(flow, tools).errors]
+    assert found == [("missing_mapping_key", "key")]
+
+
 @pytest.mark.parametrize("tool_name", ["gone", "price"])
 def test_a_mapped_key_whose_output_is_not_there_is_reported_once(tool_name: str) -> None:
     flow = linear(step(tool_name, output_mapping={"x": "lost"}), step("say", input_mapping={"text": "x"}))

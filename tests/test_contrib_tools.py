@@ -155,6 +155,12 @@ def test_json_set_ct_1_fails_for_the_root_and_for_bad_pointers_and_indices(
     assert (caught.value.tool_name, fragment in caught.value.detail) == ("json_set", True)
 
 
+@directly
+def test_json_set_ct_1_does_not_replace_what_holds_values_and_is_neither_a_dict_nor_a_list(call: Any) -> None:
+    with pytest.raises(ContribError, match="failed at '/a/0': cannot descend into tuple"):
+        call(json_set, {"data": {"a": (1, 2)}, "pointer": "/a/0", "value": 9})
+
+
 def test_json_set_ct_1_copies_only_the_containers_on_the_path() -> None:
     data: dict[str, Any] = {"way": {"list": [{"x": 1}, {"y": 2}], "beside": []}, "other": {}}
     made = json_set(data, "/way/list/0/x", 9).data

@@ -82,6 +82,15 @@ def test_only_the_listed_moves_are_allowed_from(source: str, targets: list[str])
         assert before == kept
 
 
+def test_a_stage_may_be_named_by_its_text() -> None:
+    draft: Any = "draft"
+    moved = FlowGovernance(lifecycle=FlowLifecycle.SUGGESTED).transition_to(draft)
+    assert moved.lifecycle is FlowLifecycle.DRAFT
+    nowhere: Any = "nowhere"
+    with pytest.raises(ValueError, match=r"^cannot transition from 'draft' to 'nowhere'$"):
+        moved.transition_to(nowhere)
+
+
 def test_a_move_notes_who_reviewed_and_what() -> None:
     draft = FlowGovernance(lifecycle=FlowLifecycle.DRAFT, owner="me", reviewed_by="them", review_notes="not yet")
     by_you = draft.transition_to(FlowLifecycle.REVIEWED, reviewed_by="you")

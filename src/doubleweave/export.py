@@ -164,8 +164,8 @@ def _document(schema: Schema) -> dict[str, Any]:
 
 
 def _output(result: ExecutionResult, flow: AnyFlow) -> dict[str, Any]:
-    failed = next((record for record in result.execution_log if not record.success), None)
-    return output_of(result, flow, flow.name if failed is None or result.success else failed.tool_name)
+    failed = None if result.success else next((each for each in result.execution_log if not each.success), None)
+    return output_of(result, flow, flow.name if failed is None else failed.tool_name)
 
 
 def _named(function: Callable[..., Any], name: str, description: str) -> Callable[..., Any]:

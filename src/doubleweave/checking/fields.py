@@ -34,12 +34,13 @@ def input_fields(schema: Any) -> Fields:
 
 
 def output_fields(schema: Any) -> Fields:
-    """Return the fields that a schema gives, those included that a model computes."""
+    """Return the fields that a schema gives: not those that a model keeps to itself, but those that it computes."""
     if isinstance(schema, JsonSchema):
         return _document_fields(schema)
     fields = _model_fields(schema, frozenset())
+    given = {name: kind for name, kind in fields.types.items() if not schema.model_fields[name].exclude}
     computed = {name: field_type(field.return_type) for name, field in schema.model_computed_fields.items()}
-    return Fields(fields.types | computed, is_open=fields.is_open)
+    return Fields(given | computed, is_open=fields.is_open)
 
 
 def field_type(annotation: Any) -> FieldType:

@@ -1,5 +1,6 @@
 """Tools that pass on, take apart, change and compare values."""
 
+from collections.abc import Collection
 from copy import copy
 from typing import Any
 
@@ -54,7 +55,7 @@ def json_pluck(data: Document, pointer: str) -> Plucked:
 def json_set(data: Document, pointer: str, value: Any) -> Passed:
     """Return a copy of `data` in which the JSON pointer addresses `value`; only the containers on the way are copied.
 
-    What is missing below a dict, or is no container there, becomes a dict. Lists are addressed by an index that exists.
+    What is missing below a dict, or is one value there, becomes a dict. Lists are addressed by an index that exists.
     Raises `ContribError` when the pointer is "", is malformed or leads nowhere.
     """
     if not pointer:
@@ -82,7 +83,7 @@ def _with_value(data: Document, pointer: str, value: Any) -> Document:
         below = current[key] if isinstance(current, list) else current.get(key)
         if isinstance(below, dict | list):
             current[key] = copy(below)
-        elif isinstance(current, dict):
+        elif isinstance(current, dict) and (isinstance(below, str | bytes) or not isinstance(below, Collection)):
             current[key] = {}
         else:
             # Says that there is no way into this value.

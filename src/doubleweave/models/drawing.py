@@ -143,16 +143,27 @@ def _line_text(text: str) -> str:
 
 
 # What would end a label, begin another kind of it, or be taken for markup. Numbers would need `#`, which is special to Mermaid.
-_CODED = "amp lt gt quot apos lpar rpar lsqb rsqb lcub rcub verbar bsol grave num commat dollar"
+_CODED = "amp lt gt quot apos lpar rpar lsqb rsqb lcub rcub verbar bsol grave num commat dollar ast"
 _MERMAID_TEXT = {ord(html5[f"{name};"]): f"&{name};" for name in _CODED.split()}
+
+
+# What Mermaid takes for the beginning of a link, a list or a rule, and for a statement wherever on the line it stands.
+_LEADING = re.compile(r"\s*([-+~=]|\d+[.)])")
+_DIRECTION = re.compile(r"(?<=direction)(?=\s+(LR|RL|TB|TD|BT))")
+_NOTHING = "&ZeroWidthSpace;"
+# Some versions show what stands between underscores in bold.
+_EMPHASIS = re.compile(r"(?<!\w)_.*_(?!\w)")
 
 
 def _mermaid_text(text: str) -> str:
     """Return a label that Mermaid shows as it is."""
     coded = _visible(text).translate(_MERMAID_TEXT).replace(":fa-", "&colon;fa-")
+    coded = _DIRECTION.sub(_NOTHING, coded)
+    if _EMPHASIS.search(coded):
+        coded = coded.replace("_", "&lowbar;")
     if coded.startswith("/"):
         return f"&sol;{coded[1:]}"
-    return coded or " "
+    return f"{_NOTHING}{coded}" if _LEADING.match(coded) else coded or " "
 
 
 def _dot_text(text: str) -> str:

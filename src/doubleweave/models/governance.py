@@ -50,9 +50,12 @@ class FlowGovernance(BaseModel):
         Raises:
             ValueError: A flow cannot move from its stage to `target`.
         """
-        if target not in _MOVES[self.lifecycle]:
-            raise ValueError(f"cannot transition from '{self.lifecycle.value}' to '{target.value}'")
-        update: dict[str, Any] = {"lifecycle": target}
+        # A text that names a stage is equal to it; what is kept is the stage.
+        stage = next((each for each in _MOVES[self.lifecycle] if each == target), None)
+        if stage is None:
+            wanted = target.value if isinstance(target, FlowLifecycle) else target
+            raise ValueError(f"cannot transition from '{self.lifecycle.value}' to '{wanted}'")
+        update: dict[str, Any] = {"lifecycle": stage}
         if reviewed_by is not None:
             update["reviewed_by"] = reviewed_by
         if review_notes is not None:
