@@ -222,3 +222,24 @@ def test_jp_9_the_names_of_the_module() -> None:
     names = ["is_pointer", "parse_pointer", "resolve_pointer", "PointerResolutionError", "POINTER_PREFIX"]
     assert [name for name in names if not hasattr(pointers, name)] == []
     assert pointers.POINTER_PREFIX == "/"
+
+
+@lanes
+@pytest.mark.parametrize("mapping", [{"b": "gone_b", "a": "gone_a"}, {"b": "/gone_b", "a": "/gone_a", "n": 1}])
+def test_of_several_missing_sources_the_same_is_told_whatever_the_order_of_the_mapping(
+    lane: str, mapping: dict[str, Any]
+) -> None:
+    told = []
+    for each in (mapping, dict(reversed(mapping.items()))):
+        result = execute(make_executor([linear(step("inc", input_mapping=each))], tools()), lane)
+        told.append(result.execution_log[0].error_message)
+    source = mapping["a"]
+    assert told == [f"Input mapping key '{source}' not found for tool 'inc' at step 0."] * 2
+
+
+@lanes
+def test_of_several_missing_outputs_the_same_is_told_whatever_the_order_of_the_mapping(lane: str) -> None:
+    for mapping in ({"y": "gone_y", "x": "gone_x"}, {"x": "gone_x", "y": "gone_y"}):
+        executor = make_executor([linear(step("inc", output_mapping=mapping))], tools())
+        with pytest.raises(dw.OutputMappingError, match="gone_x"):
+            execute(executor, lane)

@@ -19,6 +19,8 @@ Place = tuple[int, str]
 class CompilationError:
     """A fault for which a run of the flow fails, or its output is not what it declares.
 
+    Fields are taken by their names, as steps are written for them; a model that is filled by aliases is for `check_flow`.
+
     `step_index` is the position in the list of steps, or their number for the output of the flow. `tool_name` is the step's
     tool, its fallback for the issue types with `fallback` in their name, and the flow for its output. `field_name` is the
     key or field that it is about, if there is one.

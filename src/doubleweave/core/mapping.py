@@ -45,8 +45,8 @@ def _key_resolver(pairs: tuple[tuple[str, str], ...]) -> Resolver:
             # A loop, because a comprehension is one more call on Python 3.11.
             for target, source in pairs:
                 inputs[target] = context[source]
-        except KeyError as error:
-            raise Unresolved(error.args[0]) from None
+        except KeyError:
+            raise _first_unresolved(dict(pairs), context) from None
         return inputs
 
     return resolve
@@ -54,9 +54,23 @@ def _key_resolver(pairs: tuple[tuple[str, str], ...]) -> Resolver:
 
 def _general_resolver(mapping: dict[str, Any]) -> Resolver:
     def resolve(context: dict[str, Any]) -> dict[str, Any]:
-        return {target: _value_of(source, context) for target, source in mapping.items()}
+        try:
+            return {target: _value_of(source, context) for target, source in mapping.items()}
+        except Unresolved:
+            found = _first_unresolved(mapping, context)
+            raise found from found.__cause__
 
     return resolve
+
+
+def _first_unresolved(mapping: Mapping[str, Any], context: dict[str, Any]) -> Unresolved:
+    """Return what is told of several sources that are not there: in the order of the fields, for files keep no other one."""
+    for target in sorted(mapping):
+        try:
+            _value_of(mapping[target], context)
+        except Unresolved as error:
+            return error
+    raise AssertionError("unreachable")
 
 
 def _value_of(source: Any, context: dict[str, Any]) -> Any:

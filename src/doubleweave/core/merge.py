@@ -25,8 +25,10 @@ def apply_output_mapping(
         # A loop, because a comprehension is one more call on Python 3.11.
         for key, source in output_mapping.items():
             projected[key] = outputs[source]
-    except KeyError as error:
-        raise OutputMappingError(tool_name, step_index, error.args[0], sorted(outputs, key=str)) from None
+    except KeyError:
+        # In the order of the keys, for files keep no other one.
+        missing = next(output_mapping[key] for key in sorted(output_mapping) if output_mapping[key] not in outputs)
+        raise OutputMappingError(tool_name, step_index, missing, sorted(outputs, key=str)) from None
     return projected
 
 
