@@ -15,7 +15,7 @@ import doubleweave as dw
 from doubleweave import Flow, FlowRegistry, FlowStep, RetryPolicy, StreamingTool, Tool, ToolChunk
 from doubleweave.testing import DEFAULT_IGNORE_FIELDS, assert_lanes_agree, assert_result_matches
 from executors_under_test import execute, make_executor
-from lanes_under_test import Number, number_tool
+from lanes_under_test import Anything, Number, number_tool
 from parity_scenarios import dag, double, inc, linear, node, step
 
 JSON = st.recursive(
@@ -276,3 +276,91 @@ def test_a_tool_that_tells_the_lanes_apart_is_found() -> None:
     tool = number_tool("t", on_loops_only, inline=True)
     message = message_of(lambda: assert_lanes_agree(linear(step("t")), [tool], {"n": 1}))
     assert "$.result.success: blocking False, awaited True" in message
+
+
+IGNORED = [*DEFAULT_IGNORE_FIELDS, "actual_execution_ms"]
+
+
+def answering(*answers: Any) -> Tool:
+    """Return a tool that gives one answer on the first lane and another on the second."""
+    left = iter(answers)
+    return Tool(name="t", description="", input_schema=Anything, output_schema=Anything, fn=lambda value: next(left))
+
+
+def differing(*answers: Any) -> list[str]:
+    lines = message_of(lambda: assert_lanes_agree(linear(step("t")), [answering(*answers)], {})).splitlines()
+    return [line.strip() for line in lines[1:]]
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_lanes_that_differ_in_data_named_as_a_time_are_told(name: str) -> None:
+    assert differing({name: 1}, {name: 2})[:2] == [
+        f"$.result.final_output.{name}: blocking 1, awaited 2",
+        f"$.result.execution_log[0].outputs.{name}: blocking 1, awaited 2",
+    ]
+    assert differing({"deep": [{name: 1}]}, {"deep": [{name: 2}]})[0] == (
+        f"$.result.final_output.deep[0].{name}: blocking 1, awaited 2"
+    )
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_lanes_that_differ_in_chunks_named_as_a_time_are_told(name: str) -> None:
+    calls = count()
+
+    async def chunks(value: Any) -> AsyncIterator[ToolChunk]:
+        yield ToolChunk(data={name: next(calls)})
+        yield ToolChunk(data={}, is_final=True)
+
+    tool = StreamingTool(name="t", description="", input_schema=Anything, output_schema=Anything, stream_fn=chunks)
+    lines = message_of(lambda: assert_lanes_agree(linear(step("t")), [tool], {})).splitlines()
+    assert lines[1:] == [f"  $.hooks[2].StepChunkContext.chunk.data.{name}: blocking 0, awaited 1"]
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_lanes_that_differ_in_inputs_named_as_a_time_are_told(name: str) -> None:
+    calls = count()
+
+    class Adding(dw.BaseMiddleware):
+        def on_flow_start(self, ctx: dw.FlowStartContext) -> None:
+            ctx.initial_input["deep"][name] = next(calls)
+
+    tool = Tool(name="t", description="", input_schema=Anything, output_schema=Anything, fn=lambda value: {})
+    lines = message_of(
+        lambda: assert_lanes_agree(linear(step("t")), [tool], {"deep": {}}, middleware=[Adding()])
+    ).splitlines()
+    assert f"  $.result.execution_log[0].inputs.deep.{name}: blocking 0, awaited 1" in lines
+    assert f"  $.result.initial_input.deep.{name}: blocking 0, awaited 1" in lines
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [(1, True), (1, 1.0), (0, False), ({1}, {True}), (frozenset({1}), frozenset({1.0})), ({1: "a"}, {True: "a"})],
+)
+def test_lanes_that_differ_in_types_are_told(left: Any, right: Any) -> None:
+    for one, other in ((left, right), (right, left)):
+        assert differing({"x": one}, {"x": other})[0] == (
+            f"$.result.final_output.x: blocking {one!r}, awaited {other!r}"
+        )
+        assert differing({"x": [0, one]}, {"x": [0, other]})[0] == (
+            f"$.result.final_output.x[1]: blocking {one!r}, awaited {other!r}"
+        )
+
+
+def test_lanes_agree_on_nan() -> None:
+    def nans() -> dict[str, Any]:
+        return {"x": float("nan"), "deep": [{"y": (float("nan"),)}]}
+
+    assert_lanes_agree(linear(step("t")), [answering(nans(), nans())], {})
+    assert differing(nans(), {**nans(), "x": 0.5})[0] == "$.result.final_output.x: blocking nan, awaited 0.5"
+
+
+def test_lanes_agree_on_a_decision_however_long_it_took() -> None:
+    flow = linear(FlowStep(tool_name="t", decision_candidates=["t", "u"]))
+    asked: list[str] = []
+
+    def decide(ctx: dw.DecisionContext) -> str:
+        asked.append(ctx.flow_name)
+        return "t"
+
+    assert_lanes_agree(flow, [number_tool("t", inc), number_tool("u", inc)], {"n": 1}, decision_callback=decide)
+    assert asked == ["main", "main"]

@@ -1,6 +1,6 @@
 """Comparing results, without what differs from run to run."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -13,6 +13,7 @@ DEFAULT_IGNORE_FIELDS: tuple[str, ...] = ("trace_id", "started_at", "ended_at", 
 _SHOWN = 5
 
 Difference = tuple[Path, Any, Any]
+Equality = Callable[[Any, Any], bool]
 
 
 def assert_result_matches(
@@ -26,27 +27,52 @@ def assert_result_matches(
     Raises:
         AssertionError: They differ; lists the first five differences by their paths.
     """
-    require_equal("the results differ", ("actual", actual), ("expected", expected), ignore)
+    title = f"the results differ (ignored: {', '.join(ignore) or 'nothing'})"
+    require_equal(title, ("actual", _without(actual, ignore)), ("expected", _without(expected, ignore)), _equal)
 
 
-def require_equal(title: str, left: tuple[str, Any], right: tuple[str, Any], ignore: Collection[str]) -> None:
-    """Assert that two labelled values are equal but for the keys in `ignore`, at any depth.
+def require_equal(title: str, left: tuple[str, Any], right: tuple[str, Any], equal: Equality) -> None:
+    """Assert that two labelled values are `equal`.
 
     Raises:
         AssertionError: They differ; lists the first five differences by their paths.
     """
     (left_word, left_value), (right_word, right_value) = left, right
-    found = list(_differences(without(left_value, ignore), without(right_value, ignore), ()))
+    found = list(_differences(left_value, right_value, (), equal))
     if not found:
         return
-    lines = [f"{title} (ignored: {', '.join(ignore) or 'nothing'})"]
+    lines = [title]
     lines += [f"  {json_path(path)}: {left_word} {a!r}, {right_word} {b!r}" for path, a, b in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"  and {len(found) - _SHOWN} more differences")
     raise AssertionError("\n".join(lines))
 
 
-def without(value: Any, ignore: Collection[str]) -> Any:
+def identical(left: Any, right: Any) -> bool:
+    """Say whether two values are equal in their types too: 1 is neither True nor 1.0, and NaN is NaN.
+
+    Types are looked at inside dicts, lists, tuples and sets; what kind of dict, list or tuple holds them does not matter.
+    """
+    if isinstance(left, dict) and isinstance(right, dict):
+        return _typed(left) == _typed(right) and all(identical(item, right[key]) for key, item in left.items())
+    if any(isinstance(left, kind) and isinstance(right, kind) for kind in (list, tuple)):
+        return len(left) == len(right) and all(map(identical, left, right))
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, set | frozenset):
+        return _typed(left) == _typed(right)
+    return _equal(left, right) or bool(left != left and right != right)
+
+
+def _typed(keys: Collection[Any]) -> set[Any]:
+    return {(type(key), key) for key in keys}
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return left is right or bool(left == right)
+
+
+def _without(value: Any, ignore: Collection[str]) -> Any:
     """Return a value as plain data without the keys in `ignore`, at any depth of dicts, lists and tuples."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
@@ -63,31 +89,30 @@ def _stripped(value: Any, ignore: Collection[str]) -> Any:
     return value
 
 
-def _differences(left: Any, right: Any, path: Path) -> Iterator[Difference]:
-    if left is right or left == right:
+def _differences(left: Any, right: Any, path: Path, equal: Equality) -> Iterator[Difference]:
+    if equal(left, right):
         return
-    pairs = _pairs(left, right)
-    if pairs is None:
-        yield path, left, right
-        return
-    for part, a, b, missing in pairs:
+    found: list[Difference] = []
+    for part, a, b, missing in _pairs(left, right):
         if missing:
-            yield (*path, part), a, b
+            found.append(((*path, part), a, b))
         else:
-            yield from _differences(a, b, (*path, part))
+            found += _differences(a, b, (*path, part), equal)
+    # Containers without parts that differ do so themselves, by the types of their keys for example.
+    yield from found or [(path, left, right)]
 
 
 _MISSING: Any = object()
 
 
-def _pairs(left: Any, right: Any) -> list[tuple[Any, Any, Any, bool]] | None:
-    """Return the parts that two containers of one kind have, None standing for a missing one; None for anything else."""
+def _pairs(left: Any, right: Any) -> list[tuple[Any, Any, Any, bool]]:
+    """Return the parts that two containers of one kind have, None standing for a missing one; anything else has none."""
     if isinstance(left, dict) and isinstance(right, dict):
         both = [(key, left.get(key, _MISSING), right.get(key, _MISSING)) for key in {**left, **right}]
     elif any(isinstance(left, kind) and isinstance(right, kind) for kind in (list, tuple)):
         both = [(index, a, b) for index, (a, b) in enumerate(zip_longest(left, right, fillvalue=_MISSING))]
     else:
-        return None
+        return []
     return [
         (part, None if a is _MISSING else a, None if b is _MISSING else b, a is _MISSING or b is _MISSING)
         for part, a, b in both
