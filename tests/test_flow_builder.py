@@ -134,6 +134,35 @@ def test_b_1_a_flow_needs_a_name_and_a_description(builder: FlowBuilder, word: s
     assert caught.value.code == "CW-E037"
 
 
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("with_input_schema", "x", "with_input_schema('x'): give a subclass of pydantic.BaseModel"),
+        ("with_input_schema", int, "with_input_schema(<class 'int'>): give a subclass of pydantic.BaseModel"),
+        ("with_input_schema", None, "with_input_schema(None): give a subclass of pydantic.BaseModel"),
+        ("with_output_schema", 5, "with_output_schema(5): give a subclass of pydantic.BaseModel"),
+        ("with_output_schema", dict, "with_output_schema(<class 'dict'>): give a subclass of pydantic.BaseModel"),
+        ("with_output_schema", Start(n=1), "with_output_schema(Start(n=1)): give a subclass of pydantic.BaseModel"),
+        (
+            "with_output_schema",
+            list[Start],
+            f"with_output_schema({list[Start]!r}): give a subclass of pydantic.BaseModel",
+        ),
+        ("with_trigger", None, "with_trigger(None): give a dict"),
+        ("with_trigger", "x", "with_trigger('x'): give a dict"),
+        ("step_from", "x", "step_from('x'): give a FlowStep"),
+        ("step_from", None, "step_from(None): give a FlowStep"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_where_it_is_given(method: str, value: Any, message: str) -> None:
+    builder = FlowBuilder("a", "b").step("inc")
+    before = builder.build()
+    with pytest.raises(FlowBuilderError) as caught:
+        getattr(builder, method)(value)
+    assert str(caught.value) == f"FlowBuilder error: {message}."
+    assert builder.build() == before
+
+
 def test_b_1_no_steps_are_allowed() -> None:
     assert FlowBuilder("a", "b").build().steps == []
 

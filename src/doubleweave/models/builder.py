@@ -1,5 +1,6 @@
 """Building linear flows by chained calls."""
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Any, ClassVar, Self
 
@@ -47,15 +48,29 @@ class FlowBuilder:
     with_version = version
 
     def with_input_schema(self, cls: type[BaseModel]) -> Self:
-        """Set the model of the flow's input; the flow keeps a ref of the class."""
-        return self._set("input_schema_ref", class_ref_from(cls))
+        """Set the model of the flow's input; the flow keeps a ref of the class.
+
+        Raises:
+            FlowBuilderError: It is no subclass of `BaseModel`.
+        """
+        return self._set("input_schema_ref", _ref_of("with_input_schema", cls))
 
     def with_output_schema(self, cls: type[BaseModel]) -> Self:
-        """Set the model of the flow's output; the flow keeps a ref of the class."""
-        return self._set("output_schema_ref", class_ref_from(cls))
+        """Set the model of the flow's output; the flow keeps a ref of the class.
+
+        Raises:
+            FlowBuilderError: It is no subclass of `BaseModel`.
+        """
+        return self._set("output_schema_ref", _ref_of("with_output_schema", cls))
 
     def with_trigger(self, conditions: dict[str, Any]) -> Self:
-        """Set a copy of `conditions` as the flow's trigger conditions."""
+        """Set a copy of `conditions` as the flow's trigger conditions.
+
+        Raises:
+            FlowBuilderError: They are no mapping.
+        """
+        if not isinstance(conditions, Mapping):
+            raise _refusal("with_trigger", conditions, "a dict")
         return self._set("trigger_conditions", dict(conditions))
 
     def step(self, /, tool_name: str, *, output_mapping: dict[str, str] | None = None, **mapping: Any) -> Self:
@@ -76,8 +91,10 @@ class FlowBuilder:
         """Add a shallow copy of a step.
 
         Raises:
-            FlowBuilderError: It is a step of a DAG, whose dependencies and branches a linear flow does not have.
+            FlowBuilderError: It is no step, or one of a DAG, whose dependencies and branches a linear flow does not have.
         """
+        if not isinstance(flow_step, FlowStep):
+            raise _refusal("step_from", flow_step, "a FlowStep")
         if isinstance(flow_step, DAGFlowStep):
             raise FlowBuilderError(
                 f"step '{flow_step.step_id}' is of a DAG, and only linear flows are built: give a FlowStep, or make a DAGFlow."
@@ -100,6 +117,16 @@ class FlowBuilder:
     def _set(self, field: str, value: Any) -> Self:
         self._fields[field] = value
         return self
+
+
+def _ref_of(method: str, cls: Any) -> str:
+    if not (isinstance(cls, type) and issubclass(cls, BaseModel)):
+        raise _refusal(method, cls, "a subclass of pydantic.BaseModel")
+    return class_ref_from(cls)
+
+
+def _refusal(method: str, given: Any, wanted: str) -> FlowBuilderError:
+    return FlowBuilderError(f"{method}({given!r}): give {wanted}.")
 
 
 def _own_copy(step: FlowStep) -> FlowStep:

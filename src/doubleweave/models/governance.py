@@ -48,13 +48,14 @@ class FlowGovernance(BaseModel):
         """Return a copy at the stage `target`; what is not given keeps its value.
 
         Raises:
-            ValueError: A flow cannot move from its stage to `target`.
+            ValueError: A flow cannot move from its stage to `target`; lists where it can move to.
         """
         # A text that names a stage is equal to it; what is kept is the stage.
         stage = next((each for each in _MOVES[self.lifecycle] if each == target), None)
         if stage is None:
             wanted = target.value if isinstance(target, FlowLifecycle) else target
-            raise ValueError(f"cannot transition from '{self.lifecycle.value}' to '{wanted}'")
+            choices = ", ".join(f"'{each.value}'" for each in FlowLifecycle if each in _MOVES[self.lifecycle])
+            raise ValueError(f"cannot transition from '{self.lifecycle.value}' to '{wanted}'; possible: {choices}")
         update: dict[str, Any] = {"lifecycle": stage}
         if reviewed_by is not None:
             update["reviewed_by"] = reviewed_by
