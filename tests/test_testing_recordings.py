@@ -317,6 +317,9 @@ def test_rr_8_the_file_has_sorted_keys_an_indent_and_a_final_newline(path: Path)
 MALFORMED: dict[str, tuple[Any, str]] = {
     "not an object": ([1], "expected an object"),
     "other version": ({"version": 2, "interactions": []}, "unsupported version"),
+    "other version, true": ({"version": True, "interactions": []}, "unsupported version True, expected 1"),
+    "other version, a float": ({"version": 1.0, "interactions": []}, "unsupported version 1.0, expected 1"),
+    "other version, a text": ({"version": "1", "interactions": []}, "unsupported version '1', expected 1"),
     "no version": ({"interactions": []}, "unsupported version"),
     "interactions not a list": ({"version": 1, "interactions": {}}, "must be a list"),
     "no interactions": ({"version": 1}, "must be a list"),
@@ -344,6 +347,14 @@ def test_rr_8_a_malformed_file_is_refused_before_anything_runs(content: Any, fra
     assert str(path) in str(caught.value)
     assert RECORD_ENV_VAR in str(caught.value)
     assert ran == []
+
+
+@pytest.mark.parametrize("opening", ["[", '{"version": '])
+def test_rr_8_a_file_nested_too_deeply_is_refused(opening: str, path: Path) -> None:
+    path.write_text(opening * 200_000)
+    with pytest.raises(ValueError, match="nested too deeply") as caught:
+        _load_fixture(path)
+    assert str(caught.value) == f"{path}: nested too deeply; record it anew with {RECORD_ENV_VAR}=1"
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff"])

@@ -273,11 +273,13 @@ def _load_fixture(path: Path) -> list[Interaction]:
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no recording {path}; run with {RECORD_ENV_VAR}=1 to make it") from None
     try:
-        document = json.loads(content)
+        document = _parsed(content)
         if not isinstance(document, dict):
             raise ValueError(f"expected an object, found {type(document).__name__}")
-        if document.get("version") != _VERSION:
-            raise ValueError(f"unsupported version {document.get('version')!r}, expected {_VERSION}")
+        version = document.get("version")
+        # Neither `true` nor `1.0`, which are equal to it.
+        if type(version) is not int or version != _VERSION:
+            raise ValueError(f"unsupported version {version!r}, expected {_VERSION}")
         interactions = document.get("interactions")
         if not isinstance(interactions, list):
             raise ValueError("'interactions' must be a list")
@@ -286,6 +288,13 @@ def _load_fixture(path: Path) -> list[Interaction]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}; record it anew with {RECORD_ENV_VAR}=1") from error
     return interactions
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _check_entry(where: str, entry: Any) -> None:
