@@ -265,6 +265,11 @@ def mangled(draw: random.Random, text: str) -> str:
         "!!binary ",
         "2026-11-24",
         "0o7",
+        "1" + ":59" * 200 + ".5",
+        "-1" + ":59" * 200,
+        "!!null ",
+        "!!float ",
+        "! ",
         "%YAML 1.1\n",
     ]
     for _ in range(draw.randrange(1, 4)):
@@ -291,6 +296,8 @@ def bomb(draw: random.Random) -> str:
             '{"type": "Flow", "name": "' + "x" * count * 5 + '"}',
             "1" * count * 5,
             '{"a": ' + "9" * count + "}",
+            "a: 1" + ":59" * count,
+            "a: 1" + ":59" * min(count, 1000) + ".5",
             "".join(f"a{n}: 1\n" for n in range(min(count, 7000))),
             "a: !!set {" + ", ".join("x" * (n % 7) for n in range(count)) + "}",
         ]

@@ -168,9 +168,7 @@ class _Scalars:
         }
 
     def value_of(self, event: Any) -> Any:
-        tag = event.tag
-        if tag in (None, "!"):
-            tag = self._resolve(self._node, event.value, event.implicit)
+        tag = self._tag_of(event)
         construct = self._construct.get(tag)
         if construct is None:
             raise _fault(
@@ -184,12 +182,28 @@ class _Scalars:
             raise _fault(event, f"a number is longer than {LONGEST_NUMBER} characters")
         try:
             value = construct(self._node(tag, event.value))
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, ArithmeticError) as error:
             raise _fault(event, f"{event.value[:80]!r} is no {_tag_name(tag)}") from error
         fault = json_fault(value)
         if fault is not None:
             raise _fault(event, f"{event.value[:80]!r} {fault.removeprefix('$ ')}")
         return value
+
+    def _tag_of(self, event: Any) -> Any:
+        if event.tag is None:
+            return self._resolve(self._node, event.value, event.implicit)
+        # The tag `!` says that what looks like a number is none.
+        if event.tag == "!":
+            return f"{_TAG}str"
+        if event.tag in self._construct and event.tag != f"{_TAG}str":
+            self._check_tagged(event)
+        return event.tag
+
+    def _check_tagged(self, event: Any) -> None:
+        """Refuse a text that would not have its tag's type by itself: a null of any text loses what the text says."""
+        found = self._resolve(self._node, event.value, (True, False))
+        if found != event.tag and (found, event.tag) != (f"{_TAG}int", f"{_TAG}float"):
+            raise _fault(event, f"{event.value[:80]!r} is no {_tag_name(event.tag)}")
 
 
 def _tag_name(tag: str) -> str:
