@@ -74,6 +74,16 @@ REJECTED: list[tuple[str, str, list[tuple[str, type | None]]]] = [
             ("..:X", None),
             ("a b:X", None),
             ("\x00:X", None),
+            ("os\x00:stat_result", None),
+            ("os\x00.path:X", None),
+            ("os.\x00path:X", None),
+            ("os/path:X", None),
+            ("os..path:X", None),
+            ("os.:stat_result", None),
+            (" os:stat_result", None),
+            ("os\n:stat_result", None),
+            ("1st:X", None),
+            ("\ud800:X", None),
         ],
     ),
     (
@@ -186,6 +196,23 @@ class TestPolicy:
             with pytest.raises(FlowSerializationError, match="'module:qualname' form"):
                 resolve_class_ref("no colon")
         assert asked == ["collections.abc"]
+
+    @pytest.mark.parametrize(
+        "module_path", ["os\x00", "os\x00.x", "os.\x00path", "os ", "os.", ".os", "os..path", "", "os/path", "1st"]
+    )
+    def test_is_not_asked_about_what_is_no_dotted_name_and_nothing_is_imported(self, module_path: str) -> None:
+        asked: list[str] = []
+
+        def all_but_os(path: str) -> bool:
+            asked.append(path)
+            return path.split(".")[0] != "os"
+
+        loaded = dict(sys.modules)
+        with schema_ref_policy(all_but_os), pytest.raises(FlowSerializationError) as caught:
+            resolve_class_ref(f"{module_path}:stat_result")
+        assert f"Cannot import module '{module_path}' of class ref '{module_path}:stat_result': " in str(caught.value)
+        assert asked == []
+        assert sys.modules == loaded
 
     @pytest.mark.parametrize(("answer", "allowed"), [(1, True), ("yes", True), (0, False), (None, False), ("", False)])
     def test_counts_any_true_value_as_consent(self, answer: Any, allowed: bool) -> None:
@@ -308,6 +335,14 @@ class TestAllowlist:
     @pytest.mark.parametrize("prefixes", [["a", "b"], ("a", "b")])
     def test_r_3_keeps_its_prefixes_as_a_tuple(self, prefixes: Any) -> None:
         assert SchemaRefAllowlist(prefixes).prefixes == ("a", "b")
+
+    @pytest.mark.parametrize("prefixes", ["my_shop.schemas", ""])
+    def test_r_3_one_text_is_no_list_of_prefixes(self, prefixes: str) -> None:
+        with pytest.raises(TypeError) as caught:
+            SchemaRefAllowlist(prefixes)
+        assert str(caught.value) == (
+            f"the prefixes of a SchemaRefAllowlist are a list of module names: give [{prefixes!r}]"
+        )
 
     def test_r_3_is_a_frozen_value(self) -> None:
         allowlist = SchemaRefAllowlist(["a"])

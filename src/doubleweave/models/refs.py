@@ -41,11 +41,17 @@ def schema_ref_policy(policy: SchemaRefPolicy | None) -> Iterator[None]:
 
 @dataclass(frozen=True, init=False)
 class SchemaRefAllowlist:
-    """A policy that accepts the modules named by `prefixes` and their submodules, and nothing else."""
+    """A policy that accepts the modules named by `prefixes` and their submodules, and nothing else.
+
+    Raises:
+        TypeError: `prefixes` is one text, whose characters are hardly what is to be imported.
+    """
 
     prefixes: tuple[str, ...]
 
     def __init__(self, prefixes: Sequence[str]) -> None:
+        if isinstance(prefixes, str):
+            raise TypeError(f"the prefixes of a SchemaRefAllowlist are a list of module names: give [{prefixes!r}]")
         object.__setattr__(self, "prefixes", tuple(prefixes))
 
     def __call__(self, module_path: str) -> bool:
@@ -64,7 +70,7 @@ def resolve_class_ref(ref: str, *, expected_base: None = None) -> type: ...
 def resolve_class_ref(ref: str, *, expected_base: type | None = None) -> type:
     """Import the module of a class ref and return the class.
 
-    The policy of the current context is asked before anything is imported.
+    The policy of the current context is asked before anything is imported, about identifiers with dots between them only.
 
     Raises:
         SchemaRefPolicyError: The policy refuses the module.
@@ -74,6 +80,7 @@ def resolve_class_ref(ref: str, *, expected_base: type | None = None) -> type:
     module_path, colon, qualname = ref.partition(":")
     if not colon:
         raise FlowSerializationError(f"Class ref '{ref}' must be in 'module:qualname' form")
+    _check_module_path(module_path, ref)
     policy = _policy.get()
     if policy is not None and not policy(module_path):
         raise SchemaRefPolicyError(module_path, ref)
@@ -85,9 +92,16 @@ def resolve_class_ref(ref: str, *, expected_base: type | None = None) -> type:
     return found
 
 
+def _check_module_path(module_path: str, ref: str) -> None:
+    # Two texts must not name one module, or a policy that refuses the one would accept the other: the importer of built-in
+    # modules, for one, reads a name up to its first NUL.
+    if not all(part.isidentifier() for part in module_path.split(".")):
+        raise FlowSerializationError(
+            f"Cannot import module '{module_path}' of class ref '{ref}': not an absolute name of identifiers and dots"
+        )
+
+
 def _import(module_path: str, ref: str) -> Any:
-    if not module_path or module_path.startswith("."):
-        raise FlowSerializationError(f"Cannot import module '{module_path}' of class ref '{ref}': not an absolute name")
     try:
         return importlib.import_module(module_path)
     # A module's body may raise the other two, which nobody who resolves a ref should mistake for errors of their own.
