@@ -2,11 +2,14 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 import doubleweave as dw
 from doubleweave import (
@@ -180,6 +183,16 @@ def test_the_suites_are_listed_and_not_collected_by_themselves() -> None:
     assert not any(name.startswith("Test") for name in protocol_suites.__all__)
 
 
+def test_without_pytest_importing_them_says_what_is_needed() -> None:
+    code = (
+        "import sys\nsys.modules['pytest'] = None\nimport doubleweave.testing\n"
+        "try:\n    import doubleweave.testing.protocol_suites\n"
+        "except ImportError as error:\n    print(error, error.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "doubleweave.testing.protocol_suites needs pytest: pip install pytest pytest\n"
+
+
 @pytest.mark.parametrize(("suite", "fixture"), FIXTURES.items())
 def test_a_fixture_that_is_not_overridden_says_so(suite: str, fixture: str, pytester: pytest.Pytester) -> None:
     pytester.makeini(INI)
@@ -247,6 +260,70 @@ class DeletesQuietly(Broken):
             self.backend.delete_flow(name, version)
 
 
+class ForgetsTheVersion(Broken):
+    """Says of no flow which version was asked for."""
+
+    def load_flow(self, name: str, version: str) -> AnyFlow:
+        if not self.backend.has_flow(name, version):
+            raise dw.FlowNotFoundError(name)
+        flow: AnyFlow = self.backend.load_flow(name, version)
+        return flow
+
+    def delete_flow(self, name: str, version: str) -> None:
+        if not self.backend.has_flow(name, version):
+            raise dw.FlowNotFoundError(name)
+        self.backend.delete_flow(name, version)
+
+
+class Joins(Broken):
+    """Keeps flows by one text made of name and version."""
+
+    separator = ""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__(backend)
+        self.flows: dict[str, AnyFlow] = {}
+
+    def key(self, name: str, version: str) -> str:
+        return f"{name}{self.separator}{version}"
+
+    def save_flow(self, flow: AnyFlow, *, overwrite: bool = False) -> None:
+        self.flows[self.key(flow.name, flow.version)] = flow
+
+    def load_flow(self, name: str, version: str) -> AnyFlow:
+        return self.flows[self.key(name, version)]
+
+    def has_flow(self, name: str, version: str) -> bool:
+        return self.key(name, version) in self.flows
+
+    def list_keys(self) -> list[tuple[str, str]]:
+        return sorted((flow.name, flow.version) for flow in self.flows.values())
+
+    def delete_flow(self, name: str, version: str) -> None:
+        del self.flows[self.key(name, version)]
+
+
+class JoinsWithADot(Joins):
+    separator = "."
+
+
+class JoinsWithADash(Joins):
+    separator = "-"
+
+
+class NormalizesVersions(Joins):
+    def key(self, name: str, version: str) -> str:
+        return f"{name}@{Version(version)}".removesuffix(".0").removesuffix(".0")
+
+
+class DeletesByBeginning(Joins):
+    separator = "@"
+
+    def delete_flow(self, name: str, version: str) -> None:
+        for key in [key for key in self.flows if key.startswith(self.key(name, version))]:
+            del self.flows[key]
+
+
 class RaisesOnMiss(Broken):
     def get(self, key: StepCacheKey) -> Any:
         found = self.backend.get(key)
@@ -288,6 +365,58 @@ class ForgetsTheSchema(Broken):
         self.backend.set(key.model_copy(update={"schema_hash": ""}), output)
 
 
+class Keyed(Broken):
+    """Keeps outputs by something made of a key."""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__(backend)
+        self.outputs: dict[Any, Any] = {}
+
+    def part(self, key: StepCacheKey) -> Any:
+        raise NotImplementedError
+
+    def get(self, key: StepCacheKey) -> Any:
+        return self.outputs.get(self.part(key))
+
+    def set(self, key: StepCacheKey, output: dict[str, Any]) -> None:
+        self.outputs[self.part(key)] = output
+
+
+class ForgetsTheTool(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.schema_hash, key.input_value_hash
+
+
+class ForgetsTheInput(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.tool_name, key.schema_hash
+
+
+class JoinsAll(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.digest.replace("|", "")
+
+
+class JoinsTheHashes(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.tool_name, key.schema_hash + key.input_value_hash
+
+
+class Shortens(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.tool_name, key.schema_hash, key.input_value_hash[:32]
+
+
+class FoldsCase(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return key.digest.lower()
+
+
+class MixesUp(Keyed):
+    def part(self, key: StepCacheKey) -> Any:
+        return frozenset(key.digest.split("|"))
+
+
 class NeverClears(Broken):
     def clear(self) -> None:
         pass
@@ -296,6 +425,28 @@ class NeverClears(Broken):
 class InventsSnapshots(Broken):
     def load(self, trace_id: str) -> Any:
         return self.backend.load(trace_id) or next(map(self.backend.load, self.backend.list_trace_ids()), None)
+
+
+class LoadsByBeginning(Broken):
+    def load(self, trace_id: str) -> Any:
+        return next(
+            (self.backend.load(each) for each in self.backend.list_trace_ids() if each.startswith(trace_id)), None
+        )
+
+
+class ForgetsByBeginning(Broken):
+    def delete(self, trace_id: str) -> None:
+        for each in [each for each in self.backend.list_trace_ids() if each.startswith(trace_id)]:
+            self.backend.delete(each)
+
+
+class ShortensIds(Broken):
+    def save(self, item: ExecutionSnapshot | ExecutionResult) -> None:
+        self.backend.save(item.model_copy(update={"trace_id": item.trace_id[:2]}))
+
+    def load(self, trace_id: str) -> Any:
+        found = self.backend.load(trace_id[:2])
+        return None if found is None else found.model_copy(update={"trace_id": trace_id})
 
 
 class DropsTheLog(Broken):
@@ -341,11 +492,19 @@ FAULTS = [
     (RegistryStoreConformance, InMemoryStore, ListsBackwards, "test_keys_are_complete_and_sorted"),
     (RegistryStoreConformance, InMemoryStore, DeletesEveryVersion, "test_delete"),
     (RegistryStoreConformance, InMemoryStore, DeletesQuietly, "test_delete_missing_raises"),
+    (RegistryStoreConformance, InMemoryStore, ForgetsTheVersion, "test_load_missing_raises"),
+    (RegistryStoreConformance, InMemoryStore, ForgetsTheVersion, "test_delete_missing_raises"),
+    (RegistryStoreConformance, InMemoryStore, Joins, "test_keys_are_independent"),
+    (RegistryStoreConformance, InMemoryStore, JoinsWithADot, "test_keys_are_independent"),
+    (RegistryStoreConformance, InMemoryStore, JoinsWithADash, "test_keys_are_independent"),
+    (RegistryStoreConformance, InMemoryStore, NormalizesVersions, "test_keys_are_independent"),
+    (RegistryStoreConformance, InMemoryStore, DeletesByBeginning, "test_keys_are_independent"),
     (StepCacheConformance, InMemoryStepCache, RaisesOnMiss, "test_miss_is_none"),
     (StepCacheConformance, InMemoryStepCache, TakesEmptyForMiss, "test_set_then_get"),
     (StepCacheConformance, InMemoryStepCache, GivesItsOwn, "test_get_returns_a_copy"),
     (StepCacheConformance, InMemoryStepCache, Merges, "test_overwrite"),
     (StepCacheConformance, InMemoryStepCache, ForgetsTheSchema, "test_keys_are_independent"),
+    *((StepCacheConformance, InMemoryStepCache, each, "test_keys_are_independent") for each in Keyed.__subclasses__()),
     (StepCacheConformance, InMemoryStepCache, NeverClears, "test_clear"),
     (CheckpointerConformance, InMemoryCheckpointer, InventsSnapshots, "test_load_missing_is_none"),
     (CheckpointerConformance, InMemoryCheckpointer, DropsTheLog, "test_round_trip"),
@@ -353,6 +512,12 @@ FAULTS = [
     (CheckpointerConformance, InMemoryCheckpointer, NeverDeletes, "test_delete"),
     (CheckpointerConformance, InMemoryCheckpointer, DeletesStrictly, "test_delete_missing_does_nothing"),
     (CheckpointerConformance, InMemoryCheckpointer, ListsNone, "test_ids_are_listed"),
+    (CheckpointerConformance, InMemoryCheckpointer, LoadsByBeginning, "test_ids_are_independent"),
+    (CheckpointerConformance, InMemoryCheckpointer, ForgetsByBeginning, "test_ids_are_independent"),
+    (CheckpointerConformance, InMemoryCheckpointer, ShortensIds, "test_ids_are_independent"),
+    (TraceStoreConformance, InMemoryTraceStore, LoadsByBeginning, "test_ids_are_independent"),
+    (TraceStoreConformance, InMemoryTraceStore, ForgetsByBeginning, "test_ids_are_independent"),
+    (TraceStoreConformance, InMemoryTraceStore, ShortensIds, "test_ids_are_independent"),
     (TraceStoreConformance, InMemoryTraceStore, InventsSnapshots, "test_load_missing_is_none"),
     (TraceStoreConformance, InMemoryTraceStore, DropsTheLog, "test_round_trip"),
     (TraceStoreConformance, InMemoryTraceStore, KeepsTheFirst, "test_overwrite_makes_the_newest"),

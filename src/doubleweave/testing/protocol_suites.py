@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any
 
-import pytest
-
 from doubleweave._sync.executor import drive
 from doubleweave.core.effects import Invoke, Lane, Life
 from doubleweave.errors import FlowAlreadyExistsError, FlowNotFoundError
@@ -24,6 +22,11 @@ from doubleweave.models.step_cache import StepCache, StepCacheKey
 from doubleweave.models.steps import DAGFlowStep, FlowStep
 from doubleweave.models.storage import RegistryStore
 from doubleweave.stores.traces import TraceStore
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError(f"{__name__} needs pytest: pip install pytest", name=error.name) from error
 
 __all__ = ["CheckpointerConformance", "RegistryStoreConformance", "StepCacheConformance", "TraceStoreConformance"]
 
@@ -60,8 +63,20 @@ def _given(awaitable: Any) -> Any:
     return awaitable
 
 
-def _linear(version: str = "1.0.0", description: str = "first") -> Flow:
-    return Flow(name="linear", version=version, description=description, steps=[FlowStep(tool_name="one")])
+def _linear(version: str = "1.0.0", description: str = "first", name: str = "linear") -> Flow:
+    return Flow(name=name, version=version, description=description, steps=[FlowStep(tool_name="one")])
+
+
+# Keys of flows that are easily taken for each other: joined without a separator, with one that both parts may have, shortened.
+_CLOSE_KEYS = [
+    *(("linear", "10.0"), ("linear1", "0.0")),
+    *(("linear", "1.0"), ("linear.1", "0")),
+    *(("linear", "1-0"), ("linear-1", "0")),
+    *(("linear", "1"), ("linear", "1.0.0")),
+]
+
+# Ids of runs, each the beginning of the next ones.
+_CLOSE_IDS = ["a", "ab", "abc", "ab-c"]
 
 
 def _dag() -> DAGFlow:
@@ -96,8 +111,9 @@ class RegistryStoreConformance:
         """Neither another name nor another version is loaded."""
         store.save_flow(_linear())
         for name, version in (("other", "1.0.0"), ("linear", "9.0.0")):
-            with pytest.raises(FlowNotFoundError):
+            with pytest.raises(FlowNotFoundError) as caught:
                 store.load_flow(name, version)
+            assert (caught.value.flow_name, caught.value.version) == (name, version)
 
     def test_duplicate_save_raises(self, store: RegistryStore) -> None:
         """A refused save leaves what was there."""
@@ -133,9 +149,22 @@ class RegistryStoreConformance:
         """Neither another name nor another version is deleted."""
         store.save_flow(_linear())
         for name, version in (("other", "1.0.0"), ("linear", "9.0.0")):
-            with pytest.raises(FlowNotFoundError):
+            with pytest.raises(FlowNotFoundError) as caught:
                 store.delete_flow(name, version)
+            assert (caught.value.flow_name, caught.value.version) == (name, version)
         assert store.has_flow("linear", "1.0.0")
+
+    def test_keys_are_independent(self, store: RegistryStore) -> None:
+        """Name and version tell flows apart as a pair, whatever they have in common when put together."""
+        for number, (name, version) in enumerate(_CLOSE_KEYS):
+            assert not store.has_flow(name, version)
+            store.save_flow(_linear(version, str(number), name))
+        assert store.list_keys() == sorted(_CLOSE_KEYS)
+        for number, (name, version) in enumerate(_CLOSE_KEYS):
+            assert store.load_flow(name, version) == _linear(version, str(number), name)
+            store.delete_flow(name, version)
+            assert not store.has_flow(name, version)
+            assert store.list_keys() == sorted(_CLOSE_KEYS[number + 1 :])
 
 
 def _key(tool: str = "t", schema: str = "0123456789abcdef", value: str = "a" * 64) -> StepCacheKey:
@@ -183,9 +212,16 @@ class StepCacheConformance:
 
     @_awaiting
     def test_keys_are_independent(self, cache: StepCache) -> Steps:
-        """Each of the three parts of a key tells outputs apart."""
-        keys = [_key(), _key(tool="u"), _key(schema="f" * 16), _key(value="b" * 64)]
+        """Each of the three parts of a key tells outputs apart, whole, whatever they have in common when put together."""
+        keys = [
+            *(_key(), _key(tool="u"), _key(schema="f" * 16), _key(value="b" * 64)),
+            *(_key(tool="T"), _key(schema="0123456789abcdee"), _key(value="a" * 63 + "b")),
+            *(_key(tool="t0", schema="1"), _key(tool="t", schema="01")),
+            *(_key(schema="0a", value="a"), _key(schema="0", value="aa")),
+            *(_key("aa", "bb", "cc"), _key("cc", "bb", "aa"), _key("bb", "aa", "cc"), _key("aa", "cc", "bb")),
+        ]
         for number, key in enumerate(keys):
+            assert (yield cache.get(key)) is None
             yield cache.set(key, {"n": number})
         for number, key in enumerate(keys):
             assert (yield cache.get(key)) == {"n": number}
@@ -282,6 +318,18 @@ class CheckpointerConformance:
         yield checkpointer.delete("c")
         assert sorted((yield checkpointer.list_trace_ids())) == ["a", "b"]
 
+    @_awaiting
+    def test_ids_are_independent(self, checkpointer: Checkpointer) -> Steps:
+        """An id that begins another one names its own snapshot alone."""
+        for number, trace_id in enumerate(_CLOSE_IDS):
+            assert (yield checkpointer.load(trace_id)) is None
+            yield checkpointer.save(_snapshot(trace_id, number))
+        for number, trace_id in enumerate(_CLOSE_IDS):
+            assert (yield checkpointer.load(trace_id)) == _snapshot(trace_id, number)
+            yield checkpointer.delete(trace_id)
+            assert (yield checkpointer.load(trace_id)) is None
+            assert sorted((yield checkpointer.list_trace_ids())) == sorted(_CLOSE_IDS[number + 1 :])
+
 
 def _result(trace_id: str, number: int = 0) -> ExecutionResult:
     return ExecutionResult(
@@ -344,3 +392,14 @@ class TraceStoreConformance:
         trace_store.save(_result("a"))
         trace_store.delete("b")
         assert trace_store.list_trace_ids() == ["a"]
+
+    def test_ids_are_independent(self, trace_store: TraceStore) -> None:
+        """An id that begins another one names its own result alone."""
+        for number, trace_id in enumerate(_CLOSE_IDS):
+            assert trace_store.load(trace_id) is None
+            trace_store.save(_result(trace_id, number))
+        for number, trace_id in enumerate(_CLOSE_IDS):
+            assert trace_store.load(trace_id) == _result(trace_id, number)
+            trace_store.delete(trace_id)
+            assert trace_store.load(trace_id) is None
+            assert trace_store.list_trace_ids() == _CLOSE_IDS[number + 1 :]
