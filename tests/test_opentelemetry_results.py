@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +16,10 @@ from doubleweave.integrations.opentelemetry import (
     export_result_to_otel,
     export_result_to_otel_metrics,
 )
-from executors_under_test import execute, make_executor
+from executors_under_test import execute, lanes, make_executor
+from parity_scenarios import linear, step
 from random_flows import INNER, dag_flows, linear_flows, tools
-from telemetry_under_test import Kept, Key, Measurements, Spans, kept_by, logged
+from telemetry_under_test import Kept, Key, Measurements, Spans, attributes_of, kept_by, logged
 
 EXAMPLES = max(1, int(os.environ.get("DOUBLEWEAVE_PARITY_EXAMPLES", "2000")) // 20)
 LIVE, AFTERWARDS = Spans(), Spans()
@@ -129,3 +131,17 @@ def test_the_result_of_a_replay_from_a_step_on_tells_how_many_steps_its_flow_has
     spans = exported(replayed)
     assert {key[1] for key in spans} == {None, 1, 2}
     assert spans[replayed.trace_id, None]["attributes"]["total_steps"] == 3
+
+
+@pytest.mark.parametrize("way", ["live", "exported"])
+@lanes
+def test_span_tool_name_tells_the_names_of_inputs_of_mixed_types_as_texts(lane: str, way: str) -> None:
+    spans = Spans()
+    middleware = [OTelTraceExporter(spans.tracer)] if way == "live" else []
+    executor = make_executor([linear(step("inc"))], tools(), middleware=middleware)
+    result = execute(executor, lane, {2: 0, "b": 0, 10: 0, "a": 3, None: 0, "n": 1})
+    if way == "exported":
+        export_result_to_otel(result, tracer=spans.tracer)
+    names = [span.name for span in spans.ended]
+    assert names == ["doubleweave.tool.inc", "doubleweave.flow.main"]
+    assert attributes_of(spans.named("tool.inc"))["step.input_keys"] == ("10", "2", "None", "a", "b", "n")

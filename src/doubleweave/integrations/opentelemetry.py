@@ -267,7 +267,7 @@ def _start_step(tracer: Tracer, parent: Context, run: _OfRun, step: StepStartCon
         "step_index": step.step_index,
         "tool_name": step.tool_name,
         # A record does not tell inputs that are not known from none.
-        "step.input_keys": sorted(step.inputs) or None,
+        "step.input_keys": sorted(map(str, step.inputs)) or None,
     }
     return _start(tracer, f"tool.{step.tool_name}", parent, attributes, step.started_at)
 
