@@ -373,12 +373,17 @@ class TestWatching:
         assert lines.lines == [f"{head} {source} {kind}." for kind in ("list", "int", "int")]
         assert reports.seen == [report(added=["a@1"])]
 
-    def test_h_5_what_on_reload_raises_is_logged_and_watching_goes_on(self, tmp_path: Path, lines: Lines) -> None:
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("no such display"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=repr
+    )
+    def test_h_5_what_on_reload_raises_is_logged_and_watching_goes_on(
+        self, tmp_path: Path, lines: Lines, error: BaseException
+    ) -> None:
         reports = Reports()
 
         def fail(changes: ReloadReport) -> None:
             reports(changes)
-            raise RuntimeError("no such display")
+            raise error
 
         write(tmp_path, a__flow__json=text("a"))
         with FlowRegistry().watch(tmp_path, poll_interval_seconds=0.01, on_reload=fail) as handle:

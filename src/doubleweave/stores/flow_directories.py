@@ -199,7 +199,8 @@ class _Look:
     def _tell(self, on_reload: Callable[[ReloadReport], object], report: ReloadReport) -> None:
         try:
             on_reload(report)
-        except Exception:
+        # An exit or interrupt that a callback raises would end this thread alone, and nobody would hear of it.
+        except BaseException:
             _logger.exception("on_reload raised for %s; watching goes on", self._directory)
 
 
