@@ -1,8 +1,11 @@
 """A registry store on disk: one JSON file for each flow. What every store does, `test_testing_suites.py` asks of it."""
 
+import errno
 import json
+import multiprocessing
 import os
 import threading
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,82 @@ def test_load_or_delete_missing_names_the_version(store: FileStore) -> None:
         assert (caught.value.flow_name, caught.value.version) == ("f", "1.0")
     store.save_flow(flow())
     store.delete_flow("f", "1.0")
+    assert names_in(store) == []
+
+
+ROUNDS = 20
+
+
+def no_hard_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
+
+
+def save_each_version(base_dir: Path, own_name: str, hard_links: bool, both_ready: Barrier) -> None:
+    """Save a flow in many versions, each at the same time as another process; leave a file that lists those it saved."""
+    if not hard_links:
+        os.link = no_hard_links
+    store, saved = FileStore(base_dir), []
+    for version in map(str, range(ROUNDS)):
+        both_ready.wait(60)
+        try:
+            store.save_flow(flow(version=version, description=own_name * 10_000))
+        except dw.FlowAlreadyExistsError:
+            continue
+        saved.append(version)
+    (base_dir / own_name).write_text(json.dumps(saved))
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_save_existing_without_overwrite_is_refused_to_all_but_one_of_several_processes(
+    store: FileStore, hard_links: bool
+) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    both_ready = spawning.Barrier(2)
+    processes = [
+        spawning.Process(target=save_each_version, args=(store.base_dir, name, hard_links, both_ready)) for name in "ab"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+        process.close()
+    saved_by = {name: json.loads((store.base_dir / name).read_text()) for name in "ab"}
+    assert sorted(saved_by["a"] + saved_by["b"], key=int) == [str(number) for number in range(ROUNDS)]
+    for name, versions in saved_by.items():
+        for version in versions:
+            assert store.load_flow("f", version) == flow(version=version, description=name * 10_000)
+    assert len(names_in(store)) == ROUNDS + 2
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_p_2_a_first_save_leaves_the_whole_file_and_no_other(
+    store: FileStore, hard_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hard_links:
+        monkeypatch.setattr(os, "link", no_hard_links)
+    store.save_flow(flow())
+    for taken in ("file", "link to nowhere"):
+        with pytest.raises(dw.FlowAlreadyExistsError, match=r"^Flow 'f' is already registered\.$"):
+            store.save_flow(flow(description=taken))
+        assert names_in(store) == ["f@1.0.flow.json"]
+        if taken == "file":
+            assert store.load_flow("f", "1.0") == flow()
+            store.delete_flow("f", "1.0")
+            (store.base_dir / "f@1.0.flow.json").symlink_to(store.base_dir / "nowhere")
+    store.save_flow(flow(), overwrite=True)
+    assert (store.base_dir / "f@1.0.flow.json").read_text() == dw.flow_to_json(flow())
+
+
+def test_p_2_a_first_save_that_fails_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        assert (store.base_dir / "f@1.0.flow.json").read_text() == ""
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(os, "link", no_hard_links)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        store.save_flow(flow())
     assert names_in(store) == []
 
 

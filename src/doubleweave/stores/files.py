@@ -17,10 +17,15 @@ DEEPEST = 200
 """How deep JSON may be nested for it to be read again."""
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, replace: bool = True) -> None:
     """Replace a file by one with this text, or leave it as it is; a symbolic link is replaced, not followed.
 
-    The text is written beside it, brought to disk and renamed, so that a reader sees the old file or the new one.
+    The text is written beside it, brought to disk and renamed, so that a reader sees the old file or the new one. Of several
+    threads and processes that make one file without `replace`, one does, and the others raise.
+
+    Raises:
+        FileExistsError: There is something at this path, be it a link to nowhere, and `replace` is false.
+        OSError: The file cannot be written.
     """
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
@@ -28,10 +33,31 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        if replace:
+            os.replace(name, path)
+        else:
+            _publish(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _publish(name: str, path: Path) -> None:
+    """Give a file its path; `FileExistsError` when that is taken."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # This file system has no hard links. Until it is replaced, which is at once, what takes the path is empty.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            os.replace(name, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        os.unlink(name)
 
 
 def read_regular(path: Path, limit: int) -> bytes | None:

@@ -91,15 +91,17 @@ class FileStore:
 
         Raises:
             FlowSerializationError: Name or version cannot be part of a file name, or the flow could not be loaded again.
-            FlowAlreadyExistsError: There is such a file, and `overwrite` is false.
+            FlowAlreadyExistsError: There is such a file, and `overwrite` is false. Of several processes that save one flow at
+                a time, one does not raise this.
             OSError: The file cannot be written; the one before it is still there.
         """
         path = self._path(flow.name, flow.version)
         text = flow_to_json(flow)
         flow_from_json(text, source=str(path), limits=self._limits)
-        if not overwrite and path.exists():
-            raise FlowAlreadyExistsError(flow.name)
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text, replace=overwrite)
+        except FileExistsError:
+            raise FlowAlreadyExistsError(flow.name) from None
 
     def load_flow(self, name: str, version: str) -> AnyFlow:
         """Read a flow.
