@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 
 import doubleweave as dw
+from attest_under_test import LANES, attested, each_lane, tool_of
 from doubleweave import (
     AsyncFlowExecutor,
     AttestationInputError,
@@ -32,31 +33,10 @@ from doubleweave import (
     attest_flow_async,
 )
 from doubleweave.attest import UnsupportedAnnotation, generate_value
-from executors_under_test import make_executor
-from lanes_under_test import Anything, Number, number_tool
+from lanes_under_test import Number, number_tool
 from parity_scenarios import dag, inc, linear, node, step
 
-LANES = ["attest_flow", "attest_flow_async", "AsyncFlowExecutor"]
-each_lane = pytest.mark.parametrize("lane", LANES)
 NUMBER = "lanes_under_test:Number"
-
-
-def tool_of(fn: Callable[[Any], Any], name: str = "t") -> Tool:
-    return Tool(name=name, description="", input_schema=Anything, output_schema=Anything, fn=fn)
-
-
-def attested(
-    lane: str, flow: Any, tools: list[Tool], middleware: list[Any] | None = None, **options: Any
-) -> AttestationReport:
-    values: dict[str, Any] = {"n": 3, "repeats": 2, "seed": 0, **options}
-    executor: FlowExecutor | AsyncFlowExecutor = make_executor([flow], tools, middleware=middleware)
-    if isinstance(executor, FlowExecutor) and lane == "attest_flow":
-        return attest_flow(flow=flow, executor=executor, **values)
-    if lane == "AsyncFlowExecutor":
-        executor = AsyncFlowExecutor(executor.registry, middleware=middleware)
-        for each in tools:
-            executor.register_tool(each)
-    return asyncio.run(attest_flow_async(flow=flow, executor=executor, **values))
 
 
 def counting_inputs(seen: list[Any]) -> Tool:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AliasPath, BaseModel, Field
 
 import doubleweave as dw
 from doubleweave import (
@@ -472,3 +473,20 @@ def test_every_lane_finds_the_same() -> None:
     ]
     assert found[0] == found[1] == found[2] != []
     assert isinstance(executor_on("run", flow, []), FlowExecutor)
+
+
+class Aliased(BaseModel):
+    n: int = Field(alias="theNumber")
+    items: list[int] = Field(validation_alias=AliasPath("deep", "items"))
+
+
+@each_lane
+def test_fz_2_cases_are_generated_under_the_keys_that_validation_reads(lane: str) -> None:
+    flow = linear(step("t"), input_schema_ref="test_fuzz:Aliased")
+    fuzzer = fuzzer_on(lane, flow, [tool_of(echo)])
+    first, *others = list(fuzzer.cases(runs=30, seed=0))
+    assert first.initial_input.keys() == {"theNumber", "deep"}
+    assert first.initial_input["deep"].keys() == {"items"}
+    assert sum(each.initial_input.keys() == {"theNumber", "deep"} for each in others) > 14
+    report = run(lane, fuzzer, runs=1)
+    assert report.failures == []

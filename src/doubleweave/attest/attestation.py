@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from doubleweave.attest.keys import as_input, field_at
 from doubleweave.attest.values import AttestationInputError, generate_input
 from doubleweave.executor import AsyncFlowExecutor, FlowExecutor
 from doubleweave.models.flows import AnyFlow
@@ -143,12 +144,14 @@ def _generated(flow: AnyFlow, n: int, seed: int) -> list[dict[str, Any]]:
 def _validated(schema: type[BaseModel] | None, values: dict[str, Any]) -> dict[str, Any]:
     assert schema is not None
     try:
-        return schema.model_validate(values).model_dump()
+        model = schema.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        name = str((*fault["loc"], schema.__name__)[0])
-        annotation = schema.model_fields[name].annotation if name in schema.model_fields else schema
+        found = field_at(schema, fault["loc"])
+        name, annotation = (schema.__name__, schema) if found is None else (found[0], found[1].annotation)
         raise AttestationInputError(name, f"{annotation!r}: {fault['input']!r} is refused, {fault['msg']}") from error
+    inputs: dict[str, Any] = as_input(model, model.model_dump())
+    return inputs
 
 
 def _attest_one(

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from doubleweave.attest.keys import place_of, put
 from doubleweave.errors import DoubleweaveError
 
 _DEEPEST = 4
@@ -64,25 +66,32 @@ def generate_value(annotation: Any, rng: random.Random, *, depth: int = 0) -> An
             for _ in range(rng.randint(0, 2))
         }
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields
-        return {name: generate_value(field.annotation, rng, depth=depth + 1) for name, field in fields.items()}
+        return _of_model(annotation, lambda name, field: generate_value(field.annotation, rng, depth=depth + 1))
     raise UnsupportedAnnotation(repr(annotation))
 
 
 def generate_input(schema: type[BaseModel] | None, rng: random.Random) -> dict[str, Any]:
-    """Return a value for every field of a flow's input schema, not validated.
+    """Return a value for every field of a flow's input schema, where its validation reads it; not validated.
 
     Raises:
         AttestationInputError: There is no schema, or a field is of a type without a generator.
     """
     if schema is None:
         raise AttestationInputError("input_schema", "the flow has none")
-    values = {}
-    for name, field in schema.model_fields.items():
+
+    def generate(name: str, field: FieldInfo) -> Any:
         try:
-            values[name] = generate_value(field.annotation, rng)
+            return generate_value(field.annotation, rng)
         except UnsupportedAnnotation as error:
             raise AttestationInputError(name, error.annotation_repr) from error
+
+    return _of_model(schema, generate)
+
+
+def _of_model(schema: type[BaseModel], generate: Callable[[str, FieldInfo], Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in schema.model_fields.items():
+        put(values, place_of(schema, name), generate(name, field))
     return values
 
 
