@@ -139,7 +139,8 @@ def test_span_tool_name_tells_the_names_of_inputs_of_mixed_types_as_texts(lane: 
     spans = Spans()
     middleware = [OTelTraceExporter(spans.tracer)] if way == "live" else []
     executor = make_executor([linear(step("inc"))], tools(), middleware=middleware)
-    result = execute(executor, lane, {2: 0, "b": 0, 10: 0, "a": 3, None: 0, "n": 1})
+    inputs: dict[Any, Any] = {2: 0, "b": 0, 10: 0, "a": 3, None: 0, "n": 1}
+    result = execute(executor, lane, inputs)
     if way == "exported":
         export_result_to_otel(result, tracer=spans.tracer)
     names = [span.name for span in spans.ended]

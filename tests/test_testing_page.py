@@ -29,7 +29,7 @@ def test_the_page_has_an_example_for_each_need(used: list[str]) -> None:
     assert [name for name in used if name not in CODE] == []
 
 
-@pytest.mark.parametrize(("name", "passed"), [("test_store.py", 14), ("test_order.py", 2)])
+@pytest.mark.parametrize(("name", "passed"), [("test_store.py", 16), ("test_order.py", 2)])
 def test_the_test_files_of_the_page_pass(name: str, passed: int, pytester: pytest.Pytester) -> None:
     pytester.makeini(INI)
     pytester.path.joinpath(name).write_text(FILES[name], encoding="utf-8")
