@@ -2,6 +2,7 @@
 
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,10 @@ JSON_TEXTS: dict[str, Callable[[], str]] = {
     "half surrogate pairs": lambda: '{"a":["' + '\\ud800","' * 500_000 + '"]}',
     "too many bytes": lambda: '{"a":' + " " * 50_000_000,
 }
+MOST_MEMORY = 35 * 2**20
+"""Seven times the bytes of a text; its values would take more than twenty times as much."""
+
+
 YAML_TEXTS: dict[str, Callable[[], str]] = {
     "exponential aliases": lambda: ALIASES,
     "exponential merge keys": lambda: "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\n",
@@ -84,6 +89,17 @@ def test_pl_2_hostile_json_is_refused_quickly(name: str) -> None:
 @pytest.mark.parametrize("name", [*YAML_TEXTS, *JSON_TEXTS])
 def test_pl_2_hostile_yaml_is_refused_quickly(name: str) -> None:
     assert_refused_quickly("yaml", (YAML_TEXTS | JSON_TEXTS)[name]())
+
+
+@pytest.mark.parametrize("name", JSON_TEXTS)
+def test_pl_2_hostile_json_is_refused_in_little_memory(name: str) -> None:
+    text = JSON_TEXTS[name]()
+    tracemalloc.start()
+    try:
+        refusal(dw.flow_from_json, text)
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    finally:
+        tracemalloc.stop()
 
 
 SLOWER = [

@@ -1,9 +1,12 @@
 """Limits of flow files: what is equal to one passes, what is above is refused at once, in every form."""
 
+import json
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import doubleweave as dw
 from doubleweave import DEFAULT_PARSE_LIMITS, FlowParseLimits
@@ -111,6 +114,75 @@ def test_the_default_limits_are_used(form: str) -> None:
     ):
         assert limit in refused(form, data).detail
         read(form, data, limits=OFF)
+
+
+LONG = 100_001
+"""Characters of a JSON text that is counted before it is read."""
+# What looks like structure and stands in strings.
+tricky = st.text(st.sampled_from('",:[]{}\\ \n\u00e9x'), max_size=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | tricky,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(tricky, children, max_size=4),
+    max_leaves=20,
+)
+
+
+def nodes_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return 1 + sum(map(nodes_of, inner))
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(
+    value=st.dictionaries(tricky, json_values, max_size=4), indent=st.sampled_from([None, 0, "\t"]), ascii=st.booleans()
+)
+def test_pl_1_a_long_json_text_has_as_many_values_before_it_is_read_as_afterwards(
+    value: dict[str, Any], indent: int | str | None, ascii: bool
+) -> None:
+    nodes = nodes_of(value)
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii, separators=(" ,\r\n", "\t: "))
+    text = text.replace("[]", "[         ]").ljust(LONG)
+    assert refusal(dw.flow_from_json, text, limits=only(max_nodes=nodes)).detail.startswith("Missing or invalid 'type'")
+    if nodes > 1:
+        error = refusal(dw.flow_from_json, text, limits=only(max_nodes=nodes - 1))
+        assert error.detail == f"the text has more values than max_nodes={nodes - 1} allows"
+
+
+def test_pl_1_as_many_strings_as_values_can_be_are_not_too_many() -> None:
+    text = json.dumps({**LINEAR, "x": {f"{number}\\": '"' for number in range(20_000)}})
+    assert len(text) > LONG
+    assert dw.flow_from_json(text, limits=only(max_nodes=20_008)).name == "f"
+    error = refusal(dw.flow_from_json, text, limits=only(max_nodes=20_007))
+    assert error.detail == "the text has more values than max_nodes=20007 allows"
+
+
+MANY = [0] * 100_000
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (json.dumps({**LINEAR, "x": MANY}), "the text has more values than max_nodes=100000 allows"),
+        (json.dumps({**LINEAR, "x": MANY})[:-1], "the text has more values than max_nodes=100000 allows"),
+        (json.dumps({**LINEAR, "x": ["", *MANY]}), "the text has more values than max_nodes=100000 allows"),
+        ('{"a":' + "[" * 65 + "1" + "]" * 65 + ",1" * 9, "Invalid JSON: "),
+        ('{"a":' * 200_000, "the text is nested deeper than max_depth=64 allows"),
+        ('{"a":' + "[" * 63 + ",1" * 100_000, "the text has more values than max_nodes=100000 allows"),
+        ('{"a":' + "[" * 64 + ",1" * 100_000, "the text is nested deeper than max_depth=64 allows"),
+        (" \n" + json.dumps(MANY), "Expected a mapping at the top level, found list"),
+        ("[" * 200_000, "Expected a mapping at the top level, found list"),
+        ('"' + "," * 200_000 + '"', "Expected a mapping at the top level, found str"),
+        ('"' + "," * 200_000, "Invalid JSON: Unterminated string"),
+        ('{"a": "' + '[{,\\"' * 15_000 + '"}', "Missing or invalid 'type' discriminator"),
+    ],
+    ids=range(12),
+)
+def test_pl_2_a_json_text_of_too_many_values_is_refused_before_any_is_built(text: str, detail: str) -> None:
+    assert refusal(dw.flow_from_json, text).detail.startswith(detail)
+
+
+def test_pl_2_without_max_nodes_nothing_is_counted() -> None:
+    assert dw.flow_from_json(json.dumps({**LINEAR, "x": MANY}), limits=FlowParseLimits(max_nodes=None)).name == "f"
 
 
 class Counted(dict[str, Any]):

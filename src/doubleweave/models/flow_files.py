@@ -114,7 +114,8 @@ def flow_from_json(data: str, *, source: str | None = None, limits: FlowParseLim
     A key that stands twice in one object is refused, and so is a number that is no JSON or cannot be written again.
 
     Raises:
-        FlowSerializationError: The text has more bytes than `limits` allow, or is no JSON; then as `flow_from_dict`.
+        FlowSerializationError: The text has more bytes than `limits` allow, is long and has more values than they allow, or is
+            no JSON; then as `flow_from_dict`.
     """
     return flow_from_dict(_parse("JSON", parse_json, data, source, limits), source=source, limits=limits)
 

@@ -2,11 +2,11 @@
 
 import json
 import math
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from doubleweave.models.json_values import json_path
-from doubleweave.models.parse_limits import FlowParseLimits, check_bytes, is_unicode, walk
+from doubleweave.models.parse_limits import FlowParseLimits, StructureError, check_bytes, is_unicode, walk
 
 LONGEST_NUMBER = 4_300
 """How many characters a number may have: Python, as it is set up by default, writes integers of this many digits."""
@@ -16,6 +16,9 @@ DEEPEST = 200
 
 _TOO_LARGE = 10**LONGEST_NUMBER
 _FAR = 100_000
+_LONG = 100_000
+_SPACES = " \t\n\r"
+_LEVELS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def parse_json(text: str, limits: FlowParseLimits) -> Any:
@@ -24,9 +27,19 @@ def parse_json(text: str, limits: FlowParseLimits) -> Any:
     Raises:
         ValueError: It is no JSON, an object has a key twice, or a number is one that cannot be written again.
         RecursionError: It is nested too deeply for the parser.
-        StructureError: It has more bytes than the limit allows; the other limits are not looked at.
+        StructureError: It has more bytes than the limit allows, or is long and has more values; whether it is JSON is not looked
+            at then. No other limit is.
     """
     check_bytes(text, limits)
+    # The values of a shorter one are built as quickly as they are counted, and can be named.
+    if len(text) > _LONG and limits.max_nodes is not None:
+        try:
+            _check_count(text, limits.max_nodes, limits.max_depth)
+        except StructureError:
+            # What is no mapping is refused for that, whatever else is in it.
+            if text.lstrip(_SPACES).startswith("["):
+                return []
+            raise
     repeated: list[tuple[dict[str, Any], str]] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -42,6 +55,28 @@ def parse_json(text: str, limits: FlowParseLimits) -> Any:
         places = (json_path(tuple(trail)) for trail, found in islice(walk(value), _FAR) if found is owner)
         raise ValueError(f"the key {key[:80]!r} stands twice in {next(places, 'an object')}")
     return value
+
+
+def _check_count(text: str, most: int, deepest: int | None) -> None:
+    """Refuse a JSON text of more than `most` values, none of which is built.
+
+    A value follows each comma, each bracket of a list or mapping that is not empty, and nothing.
+    """
+    # Without the quotes in it, a string ends at the next one.
+    quoted = text.replace("\\\\", "").replace('\\"', "")
+    # A string has two quotes, and a value is a string at most and has one as its key.
+    parts = quoted.split('"', 4 * most)
+    # A quote is left of each string, so that no list looks empty that has one.
+    structure = '"'.join(parts[::2])
+    for space in _SPACES:
+        structure = structure.replace(space, "")
+    opened = structure.count("[") + structure.count("{") - structure.count("[]") - structure.count("{}")
+    if len(parts) <= 4 * most and 1 + structure.count(",") + opened <= most:
+        return
+    levels = accumulate(_LEVELS.get(each, 0) for each in structure[:most])
+    if deepest is not None and any(level > deepest for level in levels):
+        raise StructureError(f"the text is nested deeper than max_depth={deepest} allows")
+    raise StructureError(f"the text has more values than max_nodes={most} allows")
 
 
 def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
