@@ -1,9 +1,11 @@
 """Whether one type takes what another gives, for every pair of some eighty types, against what pydantic does with values."""
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -16,8 +18,12 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
+    IPvAnyAddress,
+    Json,
     NonNegativeInt,
+    PositiveInt,
     RootModel,
+    Secret,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -41,6 +47,10 @@ class Word(str, Enum):
 
 class Digit(IntEnum):
     ONE = 1
+
+
+class Shade(StrEnum):
+    R = "r"
 
 
 class Cat(BaseModel):
@@ -147,6 +157,31 @@ class Shout(BaseModel):
     a: str
 
 
+class Stripped(BaseModel):
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    a: Annotated[str, Field(max_length=2)]
+
+
+class Numbers(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    a: str
+
+
+class Own(BaseModel):
+    a: int
+
+    @field_serializer("a")
+    def write(self, value):  # type: ignore[no-untyped-def]  # nothing is declared of what it writes
+        return f"#{value}"
+
+
+class Sometimes(BaseModel):
+    a: int = 0
+    n: int = None  # type: ignore[assignment]  # a default is not validated
+
+
 class Root(RootModel[list[int]]):
     pass
 
@@ -171,6 +206,19 @@ MORE: list[tuple[Any, list[Any]]] = [
     *((Computed, [{"a": 1}]), (ForbidsComputed, [{"a": 1}])),
     *((Written, [{"a": MOMENT}]), (WrittenToJson, [{"a": MOMENT}])),
     (Strict, [{"a": 1, "b": "x", "c": MOMENT, "d": [1]}]),
+    *((Stripped, [{"a": " x "}]), (Numbers, [{"a": 5}]), (Own, [{"a": 5}]), (Sometimes, [{}, {"n": 1}])),
+    *(
+        (Literal[Digit.ONE], [Digit.ONE]),
+        (deque[int], [deque([1])]),
+        (Sequence[int], [[1], (1, 2)]),
+        (Secret[int], [5]),
+    ),
+    *((Shade, ["r"]), (Json[int], ["1"]), (IPvAnyAddress, ["::1"]), (Annotated[int, Field(strict=True)], [1])),
+    *(
+        (Annotated[datetime, Field(strict=True)], [MOMENT]),
+        (dict[PositiveInt, str], [{1: "a"}]),
+        (dict[float, str], [{1.5: "a"}]),
+    ),
     *((Shout, [{"a": "xy"}]), (Root, [[1, 2], []]), (Box[int], [{"x": 1}]), (Box[str], [{"x": "1"}])),
     *(
         (dict[str, Any], [{}, {"a": None}]),
@@ -239,7 +287,7 @@ def test_what_is_said_of_a_pair_of_types_is_what_pydantic_does(number: int) -> N
             assert not any(done), (name_of(other), values, said)
 
 
-DIFFER_FROM_THEMSELVES = {Aliased, ForbidsComputed, Written}
+DIFFER_FROM_THEMSELVES = {Aliased, ForbidsComputed, Written, Own, Sometimes, Json[int]}
 
 
 @pytest.mark.parametrize("number", range(len(ALL)), ids=name_of)
@@ -322,7 +370,10 @@ RAW: list[tuple[Any, list[Any]]] = [
     (SAMPLES[21][0], ["red", "blue"]),
     (Literal["red", 1], ["red", 1]),
     (Any, [None, {}, "x"]),
-    (Strict, [{"a": 1, "b": "x", "c": MOMENT, "d": [1]}]),
+    (Annotated[int, Field(strict=True)], [1, 5]),
+    (Shout, [{"a": "xy"}]),
+    (Stripped, [{"a": " x "}, {"a": "y"}]),
+    (Numbers, [{"a": 5}, {"a": "y"}]),
 ]
 
 

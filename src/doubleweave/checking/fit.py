@@ -1,12 +1,24 @@
 """Whether every value of one declared type is accepted by another."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
-from doubleweave.checking.kinds import ANYTHING, Declared
+from pydantic_core import SchemaValidator, core_schema
+
+from doubleweave.checking.kinds import (
+    ANYTHING,
+    NOTE_BY_NAME,
+    NOTE_COERCES,
+    NOTE_LIMITS,
+    NOTE_PYTHON,
+    NOTE_STRICT,
+    NOTE_STRIPS,
+    Declared,
+)
 
 
 class Level(IntEnum):
@@ -36,7 +48,31 @@ class Fit:
 
 
 GOOD = Fit(Level.FITS)
-_Pairs = frozenset[tuple[int, int]]
+
+
+class _Round:
+    """One pass over the pairs of schemas that a comparison comes to, each of which is compared once.
+
+    What contains itself is taken for what the round before made of it, at first for good.
+    """
+
+    def __init__(self, before: "_Round | None") -> None:
+        # The schemas are kept, for a pair is known by their identities.
+        self.found: dict[tuple[int, int], tuple[Fit, Any, Any]] = {}
+        self.before = {} if before is None else before.found
+        self.assumed: set[tuple[int, int]] = set()
+        self.open: set[tuple[int, int]] = set()
+
+    def is_settled(self) -> bool:
+        """Say whether what was assumed is what was found."""
+        return all(self.assumption(pair).level is self.found[pair][0].level for pair in self.assumed)
+
+    def assumption(self, pair: tuple[int, int]) -> Fit:
+        """Return what a pair is taken for while it is looked at."""
+        return self.before[pair][0] if pair in self.before else GOOD
+
+
+_MOST_ROUNDS = 20
 
 
 def fits(given: Declared, taker: Declared) -> Fit:
@@ -45,18 +81,45 @@ def fits(given: Declared, taker: Declared) -> Fit:
     `FAILS` when no value of the given type is accepted, `MAY_FAIL` when some are not, `UNPROVEN` when that cannot be told.
     Numbers are taken as finite and within the range of a float; what validators of one's own add is not looked into.
     """
-    return _fits(given, taker, frozenset())
+    met = None
+    try:
+        for _ in range(_MOST_ROUNDS):
+            met = _Round(met)
+            found = _fits(given, taker, met)
+            if met.is_settled():
+                return found
+    except Exception as error:
+        # Schemas and constants can be nested too deeply, and constants may be of any class.
+        return Fit(Level.UNPROVEN, "", f"they cannot be compared ({type(error).__name__})")
+    return Fit(Level.UNPROVEN, "", "they contain themselves in too many ways")
 
 
-def _fits(given: Declared, taker: Declared, met: _Pairs) -> Fit:
-    # A type that contains itself fits when nothing speaks against it on the way round.
+def _fits(given: Declared, taker: Declared, met: _Round) -> Fit:
     pair = (id(given.schema), id(taker.schema))
-    if pair in met:
-        return GOOD
-    met |= {pair}
-    takers = list(taker.alternatives())
-    found = [min((_one(each, other, met) for other in takers), key=_level) for each in given.alternatives()]
-    return any_of(found)
+    if pair in met.found:
+        return met.found[pair][0]
+    if pair in met.open:
+        met.assumed.add(pair)
+        return met.assumption(pair)
+    met.open.add(pair)
+    if given.origin == taker.origin == "document" and _is_same_text(given.schema, taker.schema):
+        fit = GOOD
+    else:
+        takers = list(taker.alternatives())
+        nothing = Fit(Level.FAILS, "", "nothing is accepted")
+        found = [
+            min((_one(each, other, met) for other in takers), key=_level, default=nothing)
+            for each in given.alternatives()
+        ]
+        fit = any_of(found)
+    met.found[pair] = (fit, given.schema, taker.schema)
+    return fit
+
+
+def _is_same_text(one: Any, other: Any) -> bool:
+    """Say whether two documents say the same; a reference may mean something else in each."""
+    text = json.dumps(one, sort_keys=True)
+    return "$ref" not in text and "$dynamicRef" not in text and text == json.dumps(other, sort_keys=True)
 
 
 def _level(fit: Fit) -> Level:
@@ -75,18 +138,20 @@ def _all_of(fits_of_parts: Iterable[Fit]) -> Fit:
     return max(fits_of_parts, key=_level, default=GOOD)
 
 
-def _one(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _one(given: Declared, taker: Declared, met: _Round) -> Fit:
     mine, theirs = given.kind, taker.kind
     if theirs == "any":
         return _as_json(given) if taker.origin == "document" else GOOD
-    if given.origin == taker.origin == "document" and given.schema == taker.schema:
-        return GOOD
     if "opaque" in (mine, theirs):
         return Fit(Level.UNPROVEN, "", "its schema says more than is looked into here")
     if mine == "any":
         return Fit(Level.UNPROVEN, "", f"nothing is declared of a value that has to be {described(taker)}")
     if mine == "const":
         return _known_value(given, taker, met)
+    if given.is_loose and _may_be_of_another_type(given, taker):
+        return Fit(
+            Level.UNPROVEN, "", f"{described(given)} is checked but not converted before, and not converted here"
+        )
     if theirs == "const":
         return _as_constant(given, taker)
     if "python" in (mine, theirs):
@@ -94,6 +159,13 @@ def _one(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     if mine == theirs:
         return _same_kind(given, taker, met)
     return _converted(given, taker)
+
+
+def _may_be_of_another_type(given: Declared, taker: Declared) -> bool:
+    """Say whether a value that has only been checked can be one that is converted, where the taker does not convert it."""
+    if given.kind == "string":
+        return NOTE_COERCES in given.schema and NOTE_COERCES not in taker.schema
+    return given.kind in ("integer", "number", "boolean", "python") and not taker.converts
 
 
 def _mismatch(level: Level, given: Declared, taker: Declared) -> Fit:
@@ -104,7 +176,7 @@ def described(each: Declared) -> str:
     """Say in a few words what an alternative is."""
     schema = each.schema
     if each.kind == "python":
-        return str(schema["python"]).rpartition(" ")[2]
+        return str(schema[NOTE_PYTHON]).rpartition(" ")[2]
     if each.kind == "const":
         return f"the value {schema['const']!r}"
     return {"any": "anything", "null": "None", "opaque": "something"}.get(each.kind, each.kind)
@@ -115,7 +187,10 @@ def _converted(given: Declared, taker: Declared) -> Fit:
     pair = (given.kind, taker.kind)
     if pair == ("integer", "number"):
         return _limits(given, taker)
-    if pair == ("number", "integer") and not taker.schema.get("strict"):
+    if taker.kind == "string" and NOTE_COERCES in taker.schema and given.kind in ("integer", "number"):
+        return Fit(Level.UNPROVEN, "", "the length of a number is not known") if _bounds(taker.schema) else GOOD
+    # In JSON, 1.0 is an integer and 1 a number.
+    if pair == ("number", "integer") and (given.origin == "document" or not taker.schema.get(NOTE_STRICT)):
         return _mismatch(Level.MAY_FAIL, given, taker)
     if taker.converts and pair in (("boolean", "integer"), ("boolean", "number")) and not given.is_loose:
         return _limits(given, taker) if _bounds(taker.schema) else GOOD
@@ -130,7 +205,7 @@ _SCALARS = ("boolean", "integer", "number", "string")
 _SOMETIMES = {(mine, theirs) for mine in _SCALARS for theirs in _SCALARS if mine != theirs and theirs != "string"}
 
 
-def _same_kind(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _same_kind(given: Declared, taker: Declared, met: _Round) -> Fit:
     if given.is_loose and not taker.converts:
         return Fit(
             Level.UNPROVEN, "", f"{given.kind} is checked but not converted before, and nothing is converted here"
@@ -143,7 +218,7 @@ def _same_kind(given: Declared, taker: Declared, met: _Pairs) -> Fit:
 
 
 def _bounds(schema: dict[str, Any]) -> set[str]:
-    return schema.keys() & {*_LOWER, *_UPPER, "multipleOf", "pattern", "uniqueItems"}
+    return schema.keys() & {*_LOWER, *_UPPER, "multipleOf", "pattern", "uniqueItems", NOTE_LIMITS}
 
 
 _LOWER = {"minimum": ("maximum", False), "exclusiveMinimum": ("maximum", True), "minLength": ("maxLength", False)}
@@ -156,9 +231,13 @@ def _limits(given: Declared, taker: Declared) -> Fit:
     """Compare the bounds of two types of one kind."""
     mine, theirs = given.schema, taker.schema
     found = [_bound(mine, key, theirs[key]) for key in (*_LOWER, *_UPPER) if key in theirs]
-    for key in ("multipleOf", "pattern", "limits"):
+    for key in ("multipleOf", "pattern", NOTE_LIMITS):
         if key in theirs and theirs[key] != mine.get(key):
-            found.append(Fit(Level.UNPROVEN, "", f"{key} {theirs[key]} is not promised"))
+            found.append(Fit(Level.UNPROVEN, "", f"{key.strip(chr(0))} {theirs[key]} is not promised"))
+    if (given.is_loose and NOTE_STRIPS in mine and _bounds(theirs)) or (
+        NOTE_STRIPS in theirs and NOTE_STRIPS not in mine and "minLength" in theirs
+    ):
+        found.append(Fit(Level.UNPROVEN, "", "it is stripped of blanks or rewritten before it is measured"))
     if theirs.get("uniqueItems") and not mine.get("uniqueItems") and not taker.converts:
         found.append(Fit(Level.MAY_FAIL, "", "items that are not unique"))
     return _all_of(found)
@@ -189,7 +268,7 @@ def _same_measure(name: str, key: str) -> bool:
     return name.removeprefix("exclusive").lower()[3:] == key.removeprefix("exclusive").lower()[3:]
 
 
-def _items(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _items(given: Declared, taker: Declared, met: _Round) -> Fit:
     mine, theirs = given.schema, taker.schema
     ours, places = mine.get("prefixItems", ()), theirs.get("prefixItems", ())
     found = []
@@ -207,7 +286,7 @@ def _items(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     return _all_of(found)
 
 
-def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _object(given: Declared, taker: Declared, met: _Round) -> Fit:
     mine, theirs = given.schema, taker.schema
     offered, always = mine.get("properties", {}), set(mine.get("required", ()))
     wanted, needed = theirs.get("properties", {}), set(theirs.get("required", ()))
@@ -216,7 +295,7 @@ def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
         theirs.get("additionalProperties", True),
     )
     found = []
-    two_names = Level.UNPROVEN if theirs.get("by_name") else Level.FAILS
+    two_names = Level.UNPROVEN if theirs.get(NOTE_BY_NAME) else Level.FAILS
     for name in wanted.keys() | needed:
         if name in offered:
             each = _fits(given.part(offered[name]), taker.part(wanted.get(name, ANYTHING)), met).under(f".{name}")
@@ -229,7 +308,7 @@ def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
             found.append(each.at_most(Level.MAY_FAIL))
     for name in offered.keys() - wanted.keys():
         each = _extra(given.part(offered[name]), taker, extra, met).under(f".{name}")
-        if theirs.get("by_name"):
+        if theirs.get(NOTE_BY_NAME):
             each = Fit(Level.UNPROVEN, f".{name}", "it may be another name of a field")
         found.append(each if name in always else each.at_most(Level.MAY_FAIL))
     if others is not False:
@@ -237,51 +316,71 @@ def _object(given: Declared, taker: Declared, met: _Pairs) -> Fit:
     return _all_of(found)
 
 
-def _extra(given: Declared, taker: Declared, extra: Any, met: _Pairs) -> Fit:
+def _extra(given: Declared, taker: Declared, extra: Any, met: _Round) -> Fit:
     if extra is False:
         return Fit(Level.FAILS, "", "no such key is allowed")
     return _fits(given, taker.part(extra), met)
 
 
-def _python(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _python(given: Declared, taker: Declared, met: _Round) -> Fit:
     """Compare where a value is none of JSON's."""
     mine, theirs = _sort(given), _sort(taker)
     if {mine, theirs} <= _SEQUENCES and (mine == theirs or taker.converts):
+        if given.is_loose and mine in _SETS and theirs not in _SETS and _bounds(taker.schema):
+            return Fit(Level.UNPROVEN, "", "duplicates are not taken out before")
         return _all_of((_limits(given, taker), _items(given, taker, met), _without_duplicates(given, taker)))
     if theirs == _ANY_DICT and (mine == "object" or mine.startswith("dict")):
         return _all_of((_limits(given, taker), _object(given, taker, met)))
     if mine == theirs:
-        same = taker.schema.get("limits") in (None, given.schema.get("limits"))
-        fit = GOOD if same else Fit(Level.UNPROVEN, "", f"{taker.schema['limits']} is not promised")
+        same = taker.schema.get(NOTE_LIMITS) in (None, given.schema.get(NOTE_LIMITS))
+        fit = GOOD if same else Fit(Level.UNPROVEN, "", f"{taker.schema[NOTE_LIMITS]} is not promised")
         return _all_of((fit, _object(given, taker, met))) if mine.startswith("dict") else fit
-    # A member of an enum may be a text or a number at the same time, and an empty dict has no keys of the wrong kind.
-    sometimes = mine.startswith(("enum", "dict")) or theirs.startswith("dict") or given.is_loose
-    sometimes = sometimes or (taker.converts and not {mine, theirs} & {"object", "null"})
-    return _mismatch(Level.MAY_FAIL if sometimes else Level.FAILS, given, taker)
-
-
-def _as_json(given: Declared, met: frozenset[int] = frozenset()) -> Fit:
-    """Compare with a JSON Schema that takes anything: it has to be JSON."""
-    schema = given.schema
-    if id(schema) in met:
+    if taker.converts and not given.is_loose and (mine, theirs) in _ALWAYS and NOTE_LIMITS not in taker.schema:
         return GOOD
-    parts: list[Any] = []
+    # Some are instances of what JSON has, too, and an empty dict has no keys of the wrong kind.
+    certain: Any = taker.origin == "document" and not mine.startswith(("enum", "dict", "format", "literal", "json"))
+    certain = certain or ({mine, theirs} & {"object", "null"} and {mine, theirs} & _SCALAR_TYPES)
+    return _mismatch(Level.FAILS if certain and not given.is_loose else Level.MAY_FAIL, given, taker)
+
+
+_SCALAR_TYPES = {"datetime", "date", "time", "timedelta", "uuid", "decimal", "bytes", "complex"}
+_ALWAYS = {("integer", "decimal"), ("date", "datetime")}
+
+
+def _as_json(given: Declared, seen: dict[int, tuple[Fit, Any]] | None = None) -> Fit:
+    """Compare with a JSON Schema that takes anything: it has to be JSON."""
+    schema, seen = given.schema, {} if seen is None else seen
+    if given.origin in ("document", "plain", "raw"):
+        return GOOD
+    if id(schema) not in seen:
+        seen[id(schema)] = (GOOD, schema)
+        seen[id(schema)] = (_all_parts_as_json(given, seen), schema)
+    return seen[id(schema)][0]
+
+
+def _all_parts_as_json(given: Declared, seen: dict[int, tuple[Fit, Any]]) -> Fit:
+    schema, parts = given.schema, []
     match given.kind:
         case "any" | "opaque":
-            known = given.origin in ("document", "plain")
-            return GOOD if known else Fit(Level.UNPROVEN, "", "nothing is declared of a value that has to be JSON")
+            return Fit(Level.UNPROVEN, "", "nothing is declared of a value that has to be JSON")
         case "python":
-            level = Level.MAY_FAIL if _sort(given).startswith(("enum", "dict")) else Level.FAILS
-            return Fit(level, "", f"{described(given)} is given, JSON is needed")
+            sometimes = _sort(given).startswith(("enum", "dict", "format", "literal", "json"))
+            return Fit(Level.MAY_FAIL if sometimes else Level.FAILS, "", f"{described(given)} is given, JSON is needed")
         case "object":
-            extra = schema.get("additionalProperties", given.origin in ("document", "raw"))
-            parts = [*schema.get("properties", {}).values(), extra]
+            always = set(schema.get("required", ()))
+            parts = [(each, name in always) for name, each in schema.get("properties", {}).items()]
+            parts.append((schema.get("additionalProperties", False), False))
         case "array":
-            parts = [*schema.get("prefixItems", ()), schema.get("items", True)]
-    inner = [given.part(part).alternatives() for part in parts if part is not False]
-    found = [any_of([_as_json(each, met | {id(schema)}) for each in alternatives]) for alternatives in inner]
-    certain = schema.get("required") if given.kind == "object" else schema.get("minItems")
-    return _all_of(found) if certain else _all_of(found).at_most(Level.MAY_FAIL)
+            items = [*schema.get("prefixItems", ()), schema.get("items", True)]
+            parts = [(each, position < schema.get("minItems", 0)) for position, each in enumerate(items)]
+    found = [
+        any_of([_as_json(each, seen) for each in given.part(part).alternatives()]).at_most(
+            Level.FAILS if certain else Level.MAY_FAIL
+        )
+        for part, certain in parts
+        if part is not False
+    ]
+    return _all_of(found)
 
 
 _SETS = {"set", "frozenset"}
@@ -290,7 +389,7 @@ _ANY_DICT = "dict of any"
 
 
 def _sort(each: Declared) -> str:
-    return str(each.schema["python"]) if each.kind == "python" else each.kind
+    return str(each.schema[NOTE_PYTHON]) if each.kind == "python" else each.kind
 
 
 def _without_duplicates(given: Declared, taker: Declared) -> Fit:
@@ -327,7 +426,7 @@ def is_json(value: Any) -> bool:
     return all(map(is_json, value)) if isinstance(value, list) else kind_of(value) != "other"
 
 
-def _known_value(given: Declared, taker: Declared, met: _Pairs) -> Fit:
+def _known_value(given: Declared, taker: Declared, met: _Round) -> Fit:
     """Compare a value that is known."""
     value, kind = given.schema["const"], kind_of(given.schema["const"])
     if taker.kind == "const":
@@ -336,22 +435,32 @@ def _known_value(given: Declared, taker: Declared, met: _Pairs) -> Fit:
             return _mismatch(Level.FAILS, given, taker)
         # 1 and True are equal, and for some takers the same.
         return GOOD if type(value) is type(other) else _mismatch(Level.MAY_FAIL, given, taker)
-    if taker.kind == "python":
-        known = value in taker.schema.get("enum", ()) and taker.converts
+    if taker.kind == "python" and _sort(taker) not in _SEQUENCES:
+        known = value in taker.schema.get("enum", ()) and taker.converts and _sort(taker).startswith("enum")
         return GOOD if known else _mismatch(Level.UNPROVEN, given, taker)
-    if kind == "other":
+    if kind == "other" or isinstance(value, Enum):
         return _mismatch(Level.UNPROVEN, given, taker)
-    return _one(given.part(_schema_of(value, kind)), taker.part(_without_what_holds(taker.schema, value, kind)), met)
+    if kind == "boolean" and taker.kind in ("integer", "number") and taker.converts:
+        value, kind = int(value), "integer"
+    return _one(given.part(_schema_of(value, kind)), taker.part(_without_what_holds(taker, value, kind)), met)
 
 
-def _without_what_holds(schema: dict[str, Any], value: Any, kind: str) -> dict[str, Any]:
+def _without_what_holds(taker: Declared, value: Any, kind: str) -> dict[str, Any]:
     """Return a schema without the limits of which the value itself says that they hold."""
+    schema: dict[str, Any] = taker.schema
     held = set()
-    if kind == "string" and "pattern" in schema and re.search(schema["pattern"], value):
+    if kind == "string" and "pattern" in schema and _matches(schema["pattern"], value, taker.origin):
         held.add("pattern")
     if kind in ("integer", "number") and "multipleOf" in schema and value % schema["multipleOf"] == 0:
         held.add("multipleOf")
     return {key: limit for key, limit in schema.items() if key not in held}
+
+
+def _matches(pattern: str, text: str, origin: str) -> bool:
+    if origin == "document":
+        return re.search(pattern, text) is not None
+    # pydantic's patterns are those of another engine.
+    return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python(text)
 
 
 def _schema_of(value: Any, kind: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from doubleweave.checking.kinds import ANYTHING, Declared, declared
+from doubleweave.checking.kinds import ANYTHING, NOTE_BY_NAME, NOTE_UNSERIALISABLE, Declared, declared
 from doubleweave.checking.scope import Known
 from doubleweave.models.tools import ToolBase
 
@@ -37,7 +37,7 @@ class Interface:
         extra = schema.get("additionalProperties", root.origin != "output")
         others = None if extra is False else root.part(extra)
         required, drops = frozenset(schema.get("required", ())), silent and root.origin == "input"
-        return cls(True, keys, required, others, drops, bool(schema.get("by_name")))
+        return cls(True, keys, required, others, drops, bool(schema.get(NOTE_BY_NAME)))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _part(each: Declared, token: str) -> Known:
 
 def is_plain(each: Declared) -> bool:
     """Say whether values of a type can be written as JSON."""
-    return not any(schema.get("unserialisable") for schema in _all_schemas(each))
+    return not any(schema.get(NOTE_UNSERIALISABLE) for schema in _all_schemas(each))
 
 
 def _all_schemas(each: Declared) -> Iterator[dict[str, object]]:

@@ -1,13 +1,15 @@
 """What a schema declares about values, as JSON Schema and what JSON Schema cannot say.
 
-`declared` reads a model class or a JSON Schema document. Of a model it asks pydantic for the JSON Schema, with three notes
+`declared` reads a model class or a JSON Schema document. Of a model it asks pydantic for the JSON Schema, with notes
 added where they matter: `python` names the type of a value that is not JSON (a datetime, an enum's member, a set), `limits` holds
 what pydantic checks but does not write into the schema, and `strict` says that nothing is converted.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,6 +23,10 @@ Origin = Literal["output", "input", "raw", "document", "plain"]
 converted (`raw`), what a JSON Schema document takes and gives (`document`), and a value that is known (`plain`)."""
 
 ANYTHING: dict[str, Any] = {}
+
+# Notes stand among the keywords of a schema, under names that no document can have.
+NOTE_KIND, NOTE_PYTHON, NOTE_LIMITS, NOTE_STRICT = "\0kind", "\0python", "\0limits", "\0strict"
+NOTE_BY_NAME, NOTE_UNSERIALISABLE, NOTE_STRIPS, NOTE_COERCES = "\0by name", "\0not JSON", "\0strips", "\0coerces"
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,23 @@ class Declared:
 
     def _alternatives(self, schema: Any, seen: set[str]) -> Iterator["Declared"]:
         if not isinstance(schema, dict):
-            yield self.part(ANYTHING if schema is True else {"kind": "opaque"})
-        elif "python" in schema:
+            yield self.part(ANYTHING if schema is True else {NOTE_KIND: "opaque"})
+        elif NOTE_PYTHON in schema:
             yield self.part(schema)
         elif "$ref" in schema:
             yield from self._referred(schema, seen)
         elif branches := schema.get("anyOf") or schema.get("oneOf"):
-            rest = {key: value for key, value in schema.items() if key not in _ANNOTATIONS and key not in _UNIONS}
-            for branch in branches:
-                yield from self._alternatives({"kind": "opaque"} if rest else branch, seen)
-        elif "enum" in schema:
-            yield from (self.part({"const": value}) for value in schema["enum"])
+            # Of the branches of a document's `oneOf` only one may match.
+            narrowed = schema.keys() & _ASSERTIONS or ("oneOf" in schema and self.origin == "document")
+            for branch in [{NOTE_KIND: "opaque"}] if narrowed or {"anyOf", "oneOf"} <= schema.keys() else branches:
+                yield from self._alternatives(branch, seen)
+        elif "enum" in schema or "const" in schema:
+            narrowed = (
+                bool(schema.keys() & (_ASSERTIONS - {"enum", "const", "type"}))
+                or len(schema.keys() & {"enum", "const"}) > 1
+            )
+            for value in schema.get("enum", [schema.get("const")]):
+                yield self.part({NOTE_KIND: "opaque"} if narrowed else {"const": value})
         elif isinstance(schema.get("type"), list):
             yield from (self.part({**schema, "type": name}) for name in schema["type"])
         else:
@@ -59,10 +71,10 @@ class Declared:
 
     def _referred(self, schema: dict[str, Any], seen: set[str]) -> Iterator["Declared"]:
         ref = schema["$ref"]
-        rest = schema.keys() - _ANNOTATIONS - {"$ref"}
+        rest = schema.keys() & (_ASSERTIONS - {"$ref"})
         target = None if rest or ref in seen else _target(self.document, ref)
         if target is None:
-            yield self.part({"kind": "opaque"})
+            yield self.part({NOTE_KIND: "opaque"})
         else:
             yield from self._alternatives(target, {*seen, ref})
 
@@ -70,9 +82,9 @@ class Declared:
     def kind(self) -> str:
         """What the values of an alternative are: a JSON type, `python`, `const`, `any` or, where that is not known, `opaque`."""
         schema = self.schema
-        if "kind" in schema:
-            return str(schema["kind"])
-        if "python" in schema:
+        if NOTE_KIND in schema:
+            return str(schema[NOTE_KIND])
+        if NOTE_PYTHON in schema:
             return "python"
         if "const" in schema:
             return "const"
@@ -80,24 +92,19 @@ class Declared:
         if not _OPAQUE.isdisjoint(schema):
             return "opaque"
         named = schema.get("type")
-        return str(named) if named else "any" if schema.keys() <= _ANNOTATIONS else "opaque"
+        return str(named) if named else "opaque" if schema.keys() & _ASSERTIONS else "any"
 
     @property
     def is_loose(self) -> bool:
         """Whether a value has been checked but not converted, so that it may be of another type that converts."""
-        return self.origin == "raw" and not (isinstance(self.schema, dict) and self.schema.get("strict"))
+        return self.origin == "raw" and not (isinstance(self.schema, dict) and self.schema.get(NOTE_STRICT))
 
     @property
     def converts(self) -> bool:
         """Whether a taker of this type converts what it is given, as pydantic does unless it is strict."""
-        return self.origin == "input" and not self.schema.get("strict")
+        return self.origin == "input" and not self.schema.get(NOTE_STRICT)
 
 
-_UNIONS = {"anyOf", "oneOf", "discriminator"}
-_ANNOTATIONS = {
-    *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$defs"),
-    *("definitions", "$schema", "$id", "strict", "limits"),
-}
 _OPAQUE = {
     *("allOf", "not", "if", "then", "else", "$dynamicRef", "dependentSchemas", "dependentRequired", "contains"),
     *(
@@ -111,8 +118,36 @@ _OPAQUE = {
 }
 
 
+_ASSERTIONS = {
+    *(
+        "type",
+        "enum",
+        "const",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+    ),
+    *(
+        "pattern",
+        "items",
+        "prefixItems",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "properties",
+        "required",
+        "additionalProperties",
+    ),
+    *("$ref", NOTE_KIND, NOTE_PYTHON, NOTE_LIMITS, *_OPAQUE),
+}
+
+
 def _target(document: Any, ref: str) -> Any:
-    if not ref.startswith("#"):
+    if ref != "#" and not ref.startswith("#/"):
         return None
     found = document
     for token in ref[1:].split("/")[1:]:
@@ -127,8 +162,14 @@ def declared(source: type[BaseModel] | JsonSchema, origin: Origin) -> Declared:
     """Return what a tool's schema declares; nothing of the tool is called."""
     if isinstance(source, JsonSchema):
         return Declared(source.document, source.document, "document")
-    schema = _schema_of(source, origin)
+    own = source.model_dump if origin == "output" else source.model_validate
+    plain = own is BaseModel.model_dump if origin == "output" else getattr(own, "__func__", None) is _VALIDATE
+    # What a class of one's own makes of it is not in its schema.
+    schema = _schema_of(source, origin) if plain else {NOTE_KIND: "opaque"}
     return Declared(schema, schema, origin)
+
+
+_VALIDATE = getattr(BaseModel.model_validate, "__func__", None)
 
 
 @lru_cache(maxsize=1024)
@@ -138,7 +179,7 @@ def _schema_of(model: type[BaseModel], origin: Origin) -> dict[str, Any]:
         return model.model_json_schema(mode=mode, schema_generator=_Annotated)
     except Exception:
         # Whatever a class makes of its own schema, of it nothing is known.
-        return {"kind": "opaque"}
+        return {NOTE_KIND: "opaque"}
 
 
 class _Annotated(GenerateJsonSchema):
@@ -150,11 +191,14 @@ class _Annotated(GenerateJsonSchema):
 
     def generate_inner(self, schema: Any) -> Any:
         kind = schema["type"]
-        if kind == "model":
-            with self._inside(schema.get("config", {})):
+        if kind in ("model", "dataclass", "typed-dict"):
+            with self._inside(schema.get("config", {}), kind == "model"):
                 document = super().generate_inner(schema)
         else:
             document = super().generate_inner(schema)
+        if kind == "default" and self.mode == "serialization" and schema.get("default", ...) is None:
+            # A default is not validated.
+            return {"anyOf": [document, {"type": "null"}]}
         if "$ref" in document or kind in _WRAPPERS or self._is_serialized_otherwise(schema):
             return document
         return {**document, **self._notes(kind, schema, document)}
@@ -164,12 +208,14 @@ class _Annotated(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> Any:
         config = schema.get("config", {})
+        fields = schema["schema"].get("fields", {}) if isinstance(schema.get("schema"), dict) else {}
         by_name = config.get("populate_by_name") or config.get("validate_by_name")
+        by_name = by_name or any(isinstance(each.get("validation_alias"), list) for each in fields.values())
         # Then a field has two names, of which a JSON Schema can only have one.
-        return {**super().model_schema(schema), **({"by_name": True} if by_name else {})}
+        return {**super().model_schema(schema), **({NOTE_BY_NAME: True} if by_name else {})}
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Any:
-        return {"python": f"not JSON: {error_info}", "unserialisable": True}
+        return {NOTE_PYTHON: f"not JSON: {error_info}", NOTE_UNSERIALISABLE: True}
 
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Say nothing: a default that has no JSON form does not matter here."""
@@ -177,16 +223,26 @@ class _Annotated(GenerateJsonSchema):
     def field_is_required(self, field: Any, total: bool) -> bool:
         # Every field of a model is written out, defaults too.
         written = self.mode == "serialization" and field["type"] != "typed-dict-field"
+        if "serialization_exclude_if" in field:
+            return False
         return written or super().field_is_required(field, total)
 
     def ser_schema(self, schema: Any) -> Any:
         # A serializer for JSON only says nothing of what `model_dump` gives.
-        return None if str(schema.get("when_used", "")).startswith("json") else super().ser_schema(schema)
+        usual = "json-unless-none" if schema.get("type") in ("to-string", "format") else "always"
+        if str(schema.get("when_used", usual)).startswith("json"):
+            return None
+        found = super().ser_schema(schema)
+        # What a function without a return type writes, nobody knows.
+        own = not _is_of_pydantic(schema.get("function"))
+        writes = found is None and own and schema.get("type") in ("function-plain", "function-wrap")
+        return {NOTE_KIND: "opaque"} if writes else found
 
     @contextmanager
-    def _inside(self, config: dict[str, Any]) -> Iterator[None]:
-        """Describe a model by its own settings: what its fields are called, and whether it is strict."""
+    def _inside(self, config: dict[str, Any], is_model: bool) -> Iterator[None]:
+        """Describe a class by its own settings: what its fields are called, and whether it is strict."""
         outer = self.by_alias
+        config = {**({} if is_model else self._configs[-1]), **config}
         by_name = config.get("populate_by_name") or config.get("validate_by_name")
         self.by_alias = bool(config.get("serialize_by_alias")) if self.mode == "serialization" else not by_name
         self._configs.append(config)
@@ -202,26 +258,89 @@ class _Annotated(GenerateJsonSchema):
         )
 
     def _notes(self, kind: str, schema: Any, document: Any) -> dict[str, Any]:
-        config = self._configs[-1]
+        config = {**self._configs[-1], **schema}
         notes: dict[str, Any] = {}
-        if "format" in document:
-            # A class of its own, like an IP address or a path, that pydantic describes as a text.
-            notes["python"] = f"format {document['format']}"
-        if kind in _PYTHON_TYPES:
-            cls = schema.get("cls")
-            notes["python"] = kind if cls is None else f"{kind} {cls.__module__}.{cls.__qualname__}"
-        if kind == "dict" and (keys := schema.get("keys_schema", {"type": "any"})["type"]) != "str":
-            notes["python"] = f"dict of {keys}"
-        if schema.get("strict", config.get("strict", False)):
-            notes["strict"] = True
+        if (python := self._python_type(kind, schema, document)) is not None:
+            notes[NOTE_PYTHON] = python
+        if config.get("strict", False):
+            notes[NOTE_STRICT] = True
+        if kind == "str":
+            notes |= {NOTE_COERCES: True} if config.get("coerce_numbers_to_str") else {}
+            rewritten = any(config.get(f"{prefix}{key}") for prefix in ("", "str_") for key in _REWRITES)
+            notes |= {NOTE_STRIPS: True} if rewritten else {}
+        if kind in ("bytes", "is-subclass", "is-instance", "callable", "generator"):
+            notes[NOTE_UNSERIALISABLE] = True
         limits = {key: schema[key] for key in schema.keys() - _VISIBLE.get(kind, set()) - _NO_LIMITS}
         if kind == "str":
-            limits |= {key: value for key, value in config.items() if key.startswith("str_")}
+            limits |= {key: config[key] for key in ("str_max_length", "str_min_length") if key in config}
         if limits and kind in {*_VISIBLE, *_PYTHON_TYPES}:
-            notes["limits"] = repr(sorted(limits.items()))
+            notes[NOTE_LIMITS] = repr(sorted(limits.items()))
         return notes
 
+    def _python_type(self, kind: str, schema: Any, document: Any) -> str | None:
+        """Name the type of a value that is not JSON, or may not be."""
+        if "format" in document and kind != "str":
+            # A class of its own, like an IP address or a path, that pydantic describes as a text.
+            return f"format {document['format']}"
+        if kind == "json" and self.mode == "serialization":
+            # What was read out of the text is written.
+            return None
+        if kind in _PYTHON_TYPES:
+            cls = schema.get("cls")
+            return kind if cls is None else f"{kind} {cls.__module__}.{cls.__qualname__}"
+        if kind == "literal" and any(
+            not isinstance(each, _JSON_CLASSES) or isinstance(each, Enum) for each in schema["expected"]
+        ):
+            return f"literal {schema['expected']!r}"
+        if kind == "dict":
+            keys = {
+                key: value for key, value in schema.get("keys_schema", {"type": "any"}).items() if key != "metadata"
+            }
+            return None if keys["type"] == "str" else f"dict of {keys if len(keys) > 1 else keys['type']}"
+        unclear = kind not in _CLEAR or (
+            kind.startswith("function-") and _is_of_pydantic(schema["function"]["function"])
+        )
+        if unclear and NOTE_PYTHON not in document:
+            return f"{kind} {json.dumps(document, sort_keys=True, default=str)}"
+        return None
 
+
+def _is_of_pydantic(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pydantic")
+
+
+_REWRITES = ("strip_whitespace", "to_lower", "to_upper")
+_JSON_CLASSES = (str, int, float, type(None))
+# What a JSON Schema describes as it is, or what says nothing of its own.
+_CLEAR = {
+    *(
+        "str",
+        "int",
+        "float",
+        "bool",
+        "none",
+        "any",
+        "literal",
+        "list",
+        "dict",
+        "model",
+        "typed-dict",
+        "dataclass",
+        "json",
+    ),
+    *("function-before", "function-after", "function-wrap", "function-plain", "definition-ref", "model-fields"),
+    *(
+        "model-field",
+        "dataclass-args",
+        "dataclass-field",
+        "typed-dict-field",
+        "default",
+        "nullable",
+        "union",
+        "tagged-union",
+    ),
+    *("definitions", "computed-field", "missing-sentinel"),
+}
 _PYTHON_TYPES = {
     *("datetime", "date", "time", "timedelta", "uuid", "url", "multi-host-url", "decimal", "bytes", "complex", "enum"),
     *("set", "frozenset", "tuple", "is-instance", "is-subclass", "callable", "generator", "call", "json"),
@@ -242,5 +361,5 @@ _VISIBLE = {
 _NO_LIMITS = {
     *("type", "ref", "metadata", "serialization", "strict", "schema", "items_schema", "keys_schema", "values_schema"),
     *("cls", "cls_repr", "members", "missing", "sub_type", "coerce_numbers_to_str", "regex_engine", "fail_fast"),
-    *("microseconds_precision", "variadic_item_index"),
+    *("microseconds_precision", "variadic_item_index", *_REWRITES),
 }
