@@ -18,7 +18,8 @@ _SEVERITIES: dict[Level, Severity] = {
 class Finding:
     """One thing that is wrong with a flow, may be, or cannot be shown to be right; where; and what to do.
 
-    `severity` is `"error"` when a run that gets there fails, `"warning"` when it may, `"unproven"` when that cannot be told.
+    `severity` is `"error"` when what it is about (a call of a tool, fallback or candidate, a predicate, a check) fails whenever
+    a run gets to it, `"warning"` when it may, `"unproven"` when that cannot be told.
     `step_index` counts as records do, -1 stands for the flow's input and the number of steps for its output; `step` is the
     step's id or, in a linear flow, its tool or sub-flow. `field` is the input field, context key or other name that it is
     about.

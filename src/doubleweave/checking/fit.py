@@ -176,7 +176,8 @@ def described(each: Declared) -> str:
     """Say in a few words what an alternative is."""
     schema = each.schema
     if each.kind == "python":
-        return str(schema[NOTE_PYTHON]).rpartition(" ")[2]
+        name = str(schema[NOTE_PYTHON])
+        return name.partition(" ")[0] if set(name) & set("{[") else name.rpartition(" ")[2]
     if each.kind == "const":
         return f"the value {schema['const']!r}"
     return {"any": "anything", "null": "None", "opaque": "something"}.get(each.kind, each.kind)
@@ -206,10 +207,8 @@ _SOMETIMES = {(mine, theirs) for mine in _SCALARS for theirs in _SCALARS if mine
 
 
 def _same_kind(given: Declared, taker: Declared, met: _Round) -> Fit:
-    if given.is_loose and not taker.converts:
-        return Fit(
-            Level.UNPROVEN, "", f"{given.kind} is checked but not converted before, and nothing is converted here"
-        )
+    if given.origin == "document" and given.kind == "integer" and taker.schema.get(NOTE_STRICT):
+        return Fit(Level.MAY_FAIL, "", "an integer of JSON may be written as 1.0")
     if given.kind == "array":
         return _all_of((_limits(given, taker), _items(given, taker, met)))
     if given.kind == "object":
@@ -393,7 +392,16 @@ def _sort(each: Declared) -> str:
 
 
 def _without_duplicates(given: Declared, taker: Declared) -> Fit:
-    fewer = _sort(taker) in _SETS and _sort(given) not in _SETS and taker.schema.get("minItems", 0) > 1
+    """Compare the items of what becomes a set: they have to be hashable, and those that are equal count once."""
+    if _sort(taker) not in _SETS or _sort(given) in _SETS:
+        return GOOD
+    items = [*given.schema.get("prefixItems", ()), given.schema.get("items", True)]
+    kinds = {each.kind for item in items if item is not False for each in given.part(item).alternatives()}
+    if kinds & {"object", "array"}:
+        return Fit(Level.MAY_FAIL, "[]", "an item of a set has to be hashable")
+    if kinds & {"any", "opaque"}:
+        return Fit(Level.UNPROVEN, "[]", "nothing says that its items are hashable")
+    fewer = taker.schema.get("minItems", 0) > 1
     return Fit(Level.MAY_FAIL, "", "duplicates count once in a set") if fewer else GOOD
 
 
@@ -420,10 +428,24 @@ _KINDS: list[tuple[type, str]] = [
 
 
 def is_json(value: Any) -> bool:
-    """Say whether a value is JSON data, through and through."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
-    return all(map(is_json, value)) if isinstance(value, list) else kind_of(value) != "other"
+    """Say whether a value is JSON data, through and through, and not nested beyond what can be written."""
+    pending = [(value, 0)]
+    while pending:
+        each, depth = pending.pop()
+        if isinstance(each, dict):
+            if not all(isinstance(key, str) for key in each):
+                return False
+            pending += [(item, depth + 1) for item in each.values()]
+        elif isinstance(each, list):
+            pending += [(item, depth + 1) for item in each]
+        elif kind_of(each) == "other":
+            return False
+        if depth > _DEEPEST:
+            return False
+    return True
+
+
+_DEEPEST = 200
 
 
 def _known_value(given: Declared, taker: Declared, met: _Round) -> Fit:

@@ -21,6 +21,7 @@ from doubleweave.models.tools import ToolBase
 
 Given = dict[str, Known]
 _END = 1 << 60
+_DEEPEST = 50
 
 
 def check_flow(
@@ -34,9 +35,9 @@ def check_flow(
 
     Covered are: tools, sub-flows and keys that are missing; inputs, contracts and flow schemas that do not take what they are
     given, by their declared types and limits; keys that collide; predicates that fail or never hold; steps that are never
-    reached; fallbacks and decision candidates that do not fit; outputs that JSON cannot hold. Not covered is what tools and
-    validators of one's own do, and numbers beyond a float. A flow with no finding does not fail for a covered reason when it
-    is run with JSON data that has the declared input keys and no others.
+    reached; fallbacks and decision candidates that do not fit; outputs whose declared type JSON cannot hold. Not covered is
+    what tools and validators of one's own do, and numbers beyond a float. A flow with no finding does not fail for a covered
+    reason when it is run with JSON data that has the declared input keys and no others.
 
     No tool is called, and no module is imported but those under `allowed_modules`, for the class refs of the flow.
 
@@ -70,7 +71,7 @@ class _FlowCheck:
         self._unreachable: set[int] = set()
         self._level_keys: dict[tuple[int, str], tuple[PlannedStep, bool]] = {}
 
-    def run(self, given: Given | None) -> Given | None:
+    def run(self, given: Outputs | None) -> Outputs | None:
         """Check the flow, of which `given` is the input when it is a sub-flow; return its final context, if it has one."""
         plan = self._plan()
         if plan is None:
@@ -81,12 +82,12 @@ class _FlowCheck:
             self._notes.add(
                 Level.FAILS, "flow_status", start, f"its status is '{status}'", "Activate it or run it with force"
             )
-        self._is_dag = plan.is_dag
+        self._plan_of_it = plan
         self._scope = self._begin(start, given)
         self._certainty = Certainty(plan.steps)
         for step in plan.steps:
             self._step(plan, step)
-        final = self._view(_END, self._certainty.at_the_end())
+        final = Outputs(self._view(_END, self._certainty.at_the_end()), self._scope.is_open(_END))
         self._end(plan, final)
         return final
 
@@ -98,20 +99,20 @@ class _FlowCheck:
             self._notes.add(Level.FAILS, error.reason, place, error.detail.rstrip("."), "Correct the dependencies")
             return None
 
-    def _begin(self, place: Place, given: Given | None) -> Scope:
+    def _begin(self, place: Place, given: Outputs | None) -> Scope:
         model = self._class(self._flow.input_schema_ref, BaseModel, place, "input_schema_ref")
         if given is not None:
             if model is not None:
                 self._offer(given, Interface.of(declared(model, "input")), place, "the flow's input")
-            return Scope(given, is_open=False)
+            return Scope(given.keys, given.is_open)
         interface = None if model is None else Interface.of(declared(model, "raw"))
-        if interface is None or not interface.is_known:
+        if interface is None or not interface.is_known or interface.has_two_names or interface.invites_others:
             return Scope({}, is_open=True)
-        return Scope(
-            {key: Known((each,), key in interface.required) for key, each in interface.keys.items()}, is_open=False
-        )
+        undeclared = {key: Known((UNKNOWN,), True, is_declared=False) for key in self._flow.dynamic_params}
+        keys = {key: Known((each,), key in interface.required) for key, each in interface.keys.items()}
+        return Scope({**undeclared, **keys}, is_open=False)
 
-    def _end(self, plan: Plan, final: Given) -> None:
+    def _end(self, plan: Plan, final: Outputs) -> None:
         place = Place(self._flow.name, len(plan.steps), "output")
         for name in ("output_schema_ref", "context_schema_ref"):
             model = self._class(getattr(self._flow, name), BaseModel, place, name)
@@ -130,10 +131,10 @@ class _FlowCheck:
         for ref in step.retry.retryable_errors if step.retry else ():
             self._class(ref, BaseException, place, "retryable_errors")
         outputs = self._outputs(step, place)
-        if step.skips_errors:
+        if step.skips_errors and step.flow_name is None:
             outputs = Outputs({key: Known(each.types, False) for key, each in outputs.keys.items()}, outputs.is_open)
         self._note_collisions(step, place, outputs)
-        self._scope.add(Writer(step.index, step.level, outputs.keys))
+        self._scope.add(Writer(step.index, step.level, outputs.keys, outputs.is_open))
         if step.branches:
             self._branch(step, place)
 
@@ -143,7 +144,8 @@ class _FlowCheck:
             self._notes.add(
                 Level.UNPROVEN, "not_checked", place, "nothing is declared of a capability", "Make it a tool"
             )
-            return Outputs({key: Known((UNKNOWN,), True) for key in step.output_mapping or ()}, False)
+            unknown = {key: Known((UNKNOWN,), True) for key in step.output_mapping or ()}
+            return Outputs(unknown, step.output_mapping is None)
         if step.flow_name is not None:
             return self._projected(step, place, self._sub_flow(step, place), step.name)
         fallback = [step.fallback] if step.fallback else []
@@ -169,7 +171,7 @@ class _FlowCheck:
                 detail = f"the output of tool '{tool.name}' cannot be written as JSON"
                 fix = "Without that no snapshot or trace in a file can hold it: return plain data"
                 self._notes.add(Level.MAY_FAIL, "not_serialisable", place, detail, fix, key)
-        self._contract(step.model.output_contract, outputs.keys, place, "output_contract")
+        self._contract(step.model.output_contract, outputs, place, "output_contract")
         return outputs
 
     def _sub_flow(self, step: PlannedStep, place: Place) -> Outputs:
@@ -188,19 +190,25 @@ class _FlowCheck:
         except DoubleweaveError as error:
             self._notes.add(Level.FAILS, "missing_flow", place, str(error).rstrip("."), fix, step.name)
             return Outputs({}, True)
+        if len(self._names) >= _DEEPEST:
+            detail = f"sub-flow '{step.name}' is nested too deeply to be looked into"
+            self._notes.add(Level.UNPROVEN, "not_checked", place, detail, "Nest less deeply", step.name)
+            return Outputs({}, True)
         inner = _FlowCheck(flow, self._tools, self._registry, self._allowed, self._notes, self._names)
-        final = inner.run(self._inputs(step, place, None))
-        return Outputs(final or {}, final is None)
+        return inner.run(self._inputs(step, place, None)) or Outputs({}, True)
 
-    def _inputs(self, step: PlannedStep, place: Place, taker: Interface | None) -> Given:
+    def _inputs(self, step: PlannedStep, place: Place, taker: Interface | None) -> Outputs:
         """Return what a step hands to its tool or sub-flow; note what it cannot find."""
-        mapping, ran = step.model.input_mapping, self._certainty.before(step)
+        mapping = step.model.input_mapping
         if not mapping:
-            given = self._view(step.level, ran)
             # The whole context is handed over, with what nobody declares of it.
-            for key in (taker.required if taker else set()) - given.keys():
-                given |= self._read(key, key, step, place, missing=())
-            return given
+            given = self._view(step.level, self._certainty.before(step), frozenset(step.depends_on))
+            for key in sorted(taker.keys) if taker else ():
+                if key in given and not given[key].is_declared:
+                    self._note_undeclared(key, place)
+                elif key not in given and taker is not None and key in taker.required:
+                    given |= self._read(key, key, step, place, missing=())
+            return Outputs(given, self._scope.is_open(step.level))
         found: Given = {}
         for key, source in mapping.items():
             if isinstance(source, str):
@@ -210,19 +218,22 @@ class _FlowCheck:
                 if not is_json(source):
                     detail, fix = "the constant is not JSON, so no flow file can hold it", "Give JSON data"
                     self._notes.add(Level.MAY_FAIL, "not_serialisable", place, detail, fix, key)
-        return found
+        return Outputs(found, False)
+
+    def _note_undeclared(self, key: str, place: Place) -> None:
+        self._notes.required_inputs[key] = None
+        detail = "nobody declares it: it has to be in the flow's input, or among outputs that are not declared"
+        fix = "Give the flow an input_schema_ref, and its module in allowed_modules"
+        self._notes.add(Level.UNPROVEN, "undeclared_input", place, detail, fix, key)
 
     def _read(self, field: str, source: str, step: PlannedStep, place: Place, missing: Any = None) -> Given:
         """Return what is known of a source under the name of the field that it is for; nothing when it is not there."""
         tokens = parse_pointer(source) if is_pointer(source) else [source]
         if not tokens:
             return {field: Known((UNKNOWN,), True)}
-        known = self._scope.known(tokens[0], step.level, self._certainty.before(step))
+        known = self._known(tokens[0], step)
         if not known.is_declared:
-            self._notes.required_inputs[tokens[0]] = None
-            detail = "it has to be in the flow's input, of which nothing is declared"
-            fix = "Give the flow an input_schema_ref, and its module in allowed_modules"
-            self._notes.add(Level.UNPROVEN, "undeclared_input", place, detail, fix, tokens[0])
+            self._note_undeclared(tokens[0], place)
         if not known.types and missing is not None:
             return {}
         for token in tokens[1:]:
@@ -239,16 +250,26 @@ class _FlowCheck:
             self._notes.add(Level.MAY_FAIL, "missing_key", place, detail, "Write it on every way to this step", field)
         return {field: Known(known.types, True, known.is_declared)}
 
-    def _view(self, level: int, ran: frozenset[int]) -> Given:
-        return {key: self._scope.known(key, level, ran) for key in self._scope.keys(level)}
+    def _known(self, key: str, step: PlannedStep) -> Known:
+        return self._scope.known(key, step.level, self._certainty.before(step), one_of=frozenset(step.depends_on))
 
-    def _offer(self, given: Given, taker: Interface, place: Place, name: str, explicit: bool = False) -> None:
+    def _view(self, level: int, ran: frozenset[int], one_of: frozenset[int] = frozenset()) -> Given:
+        return {key: self._scope.known(key, level, ran, one_of=one_of) for key in self._scope.keys(level)}
+
+    def _offer(self, offered: Outputs, taker: Interface, place: Place, name: str, explicit: bool = False) -> None:
         """Note what a taker does not accept of what it is given."""
+        given = offered.keys
         if not taker.is_known:
             detail = f"the schema of {name} says more than is looked into here"
             self._notes.add(Level.UNPROVEN, "not_checked", place, detail, "Test it")
             return
-        level = Level.UNPROVEN if taker.has_two_names and given.keys() - taker.keys.keys() else Level.FAILS
+        two_names = taker.has_two_names and given.keys() - taker.keys.keys()
+        level = Level.UNPROVEN if two_names or offered.is_open else Level.FAILS
+        if offered.is_open and (taker.others is None or taker.keys.keys() - given.keys()):
+            detail = f"keys that nobody declares may be there, and {name} has something to say about them"
+            self._notes.add(
+                Level.UNPROVEN, "undeclared_input", place, detail, "Declare what there is, or map what it takes"
+            )
         for key in sorted(taker.required - given.keys()):
             detail, fix = f"{name} needs it and is not given it", "Map a value to it"
             self._notes.add(level, "missing_input", place, detail, fix, key)
@@ -263,7 +284,7 @@ class _FlowCheck:
     def _fit(self, key: str, known: Known, taker: Interface, place: Place, name: str, explicit: bool) -> None:
         wanted = taker.keys.get(key)
         if wanted is None and taker.others is None:
-            level = Level.FAILS if known.is_sure else Level.MAY_FAIL
+            level = Level.FAILS if known.is_sure and known.is_declared else Level.MAY_FAIL
             detail = f"{name} allows no such field"
             self._notes.add(level, "unknown_input", place, detail, "Map only what it takes", key)
         elif wanted is None and explicit and taker.drops_others:
@@ -272,14 +293,15 @@ class _FlowCheck:
             self._notes.add(level, "unknown_input", place, detail, "Correct the input_mapping", key)
         else:
             found = any_of([fits(each, wanted or taker.others or UNKNOWN) for each in known.types])
-            if found.level is Level.UNPROVEN and not known.is_declared:
+            if not known.is_declared:
                 # That nothing is declared has been said.
                 return
+            found = found if known.is_sure else found.at_most(Level.MAY_FAIL)
             detail = f"{name}: {found.path and f'at {found.path} '}{found.reason}"
             fix = "Change the declared type on one side, or put a step between"
             self._notes.add(found.level, "type_mismatch", place, detail, fix, key)
 
-    def _contract(self, ref: str | None, given: Given, place: Place, name: str) -> None:
+    def _contract(self, ref: str | None, given: Outputs, place: Place, name: str) -> None:
         model = self._class(ref, BaseModel, place, name)
         if model is not None:
             self._offer(given, Interface.of(declared(model, "input")), place, f"the {name}")
@@ -308,9 +330,9 @@ class _FlowCheck:
         ran = self._certainty.before(step)
         for key, known in outputs.keys.items():
             sure = known.is_sure and step.index not in self._certainty.optional
-            if self._is_dag:
+            if self._plan_of_it.is_dag:
                 other, other_sure = self._level_keys.setdefault((step.level, key), (step, sure))
-                if other is not step:
+                if other is not step and not self._exclude_each_other(step, other):
                     level = Level.FAILS if sure and other_sure else Level.MAY_FAIL
                     detail = f"step '{other.step_id}' of the same level writes it too"
                     self._notes.add(level, "sibling_collision", place, detail, "Rename one with output_mapping", key)
@@ -322,11 +344,17 @@ class _FlowCheck:
                     detail = "the context has it already, and on_context_collision is 'error'"
                     self._notes.add(level, "context_collision", place, detail, "Rename it with output_mapping", key)
 
+    def _exclude_each_other(self, one: PlannedStep, other: PlannedStep) -> bool:
+        """Say whether a step before both chooses at most one of them."""
+        both = set(one.depends_on) & set(other.depends_on)
+        return any(self._plan_of_it.steps[index].default_next is not None for index in both)
+
     def _branch(self, step: PlannedStep, place: Place) -> None:
         """Check the predicates of a step, and note which of its dependents none of them leads to."""
         chosen: set[str | None] = set()
         for edge in step.branches:
-            found = self._outlook(step, edge.predicate, place)
+            # A predicate is asked when none before it holds.
+            found = self._outlook(step, edge.predicate, place, is_asked=not chosen)
             if found.truth is False:
                 detail = f"the predicate {edge.predicate!r} never holds, by the types of what it reads"
                 fix = "Correct it or remove the branch"
@@ -338,21 +366,28 @@ class _FlowCheck:
         else:
             chosen.add(step.default_next)
         if None not in chosen:
-            self._unreachable.update(index for name, index in step.dependents.items() if name not in chosen)
+            # A step that is skipped itself skips nobody else.
+            always = step.index not in self._certainty.optional
+            others = [index for name, index in step.dependents.items() if name not in chosen]
+            steps = self._plan_of_it.steps
+            self._unreachable.update(index for index in others if always or steps[index].depends_on == (step.index,))
 
-    def _outlook(self, step: PlannedStep, predicate: str, place: Place) -> Outlook:
+    def _outlook(self, step: PlannedStep, predicate: str, place: Place, is_asked: bool) -> Outlook:
         ran = self._certainty.before(step) | {step.index}
 
         def look_up(name: str) -> Value:
             known = self._scope.known(name, step.level, ran, siblings=step.index + 1)
             if not known.types:
                 return Value(trouble=((Level.FAILS, f"'{name}' is not in the context"),))
+            if not known.is_declared:
+                self._note_undeclared(name, place)
             value = value_of(list(known.types))
             sure = () if known.is_sure else ((Level.MAY_FAIL, f"'{name}' may not be in the context"),)
             return Value(value.kinds, value.constants, value.schemas, sure)
 
         found = outlook(predicate, look_up)
         for level, text in found.trouble:
+            level = level if is_asked else min(level, Level.MAY_FAIL)
             detail, fix = f"the predicate {predicate!r}: {text}", "Declare the types that it reads, or correct it"
             self._notes.add(level, "predicate_fails", place, detail, fix)
         return found
@@ -365,8 +400,8 @@ class _FlowCheck:
         """Return the class of a ref, when its module is allowed."""
         if ref is None:
             return None
-        module = ref.partition(":")[0]
-        if module != "builtins" and not self._allowed(module):
+        module, colon, _ = ref.partition(":")
+        if colon and module != "builtins" and not self._allowed(module):
             detail, fix = (
                 f"the module of '{ref}' is not allowed, so it was not looked at",
                 f"Add '{module}' to allowed_modules",
@@ -376,6 +411,6 @@ class _FlowCheck:
         try:
             with schema_ref_policy(None):
                 return resolve_class_ref(ref, expected_base=base)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._notes.add(Level.FAILS, "class_ref", place, str(error).rstrip("."), "Correct the ref", field)
             return None

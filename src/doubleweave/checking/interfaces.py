@@ -22,6 +22,7 @@ class Interface:
     others: Declared | None = None
     drops_others: bool = False
     has_two_names: bool = False
+    invites_others: bool = False
 
     @classmethod
     def of(cls, root: Declared) -> "Interface":
@@ -37,7 +38,8 @@ class Interface:
         extra = schema.get("additionalProperties", root.origin != "output")
         others = None if extra is False else root.part(extra)
         required, drops = frozenset(schema.get("required", ())), silent and root.origin == "input"
-        return cls(True, keys, required, others, drops, bool(schema.get(NOTE_BY_NAME)))
+        invites = others is not None and not silent
+        return cls(True, keys, required, others, drops, bool(schema.get(NOTE_BY_NAME)), invites)
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,19 @@ def _part(each: Declared, token: str) -> Known:
             return Known((each.part(schema["properties"][token]),), token in schema.get("required", ()))
         extra = schema.get("additionalProperties", each.origin in ("document", "raw"))
         return Known() if extra is False else Known((each.part(extra),), False)
-    if each.kind == "array" and token.strip().lstrip("+").isdigit():
-        places, position = schema.get("prefixItems", ()), int(token)
+    if each.kind == "array" and (position := _position(token)) >= 0:
+        places = schema.get("prefixItems", ())
         item = places[position] if position < len(places) else schema.get("items", True)
         return Known() if item is False else Known((each.part(item),), position < schema.get("minItems", 0))
     return Known()
+
+
+def _position(token: str) -> int:
+    """Return the position that a token stands for, as a run reads it; -1 when it stands for none."""
+    try:
+        return int(token)
+    except ValueError:
+        return -1
 
 
 def is_plain(each: Declared) -> bool:

@@ -199,9 +199,17 @@ class _Annotated(GenerateJsonSchema):
         if kind == "default" and self.mode == "serialization" and schema.get("default", ...) is None:
             # A default is not validated.
             return {"anyOf": [document, {"type": "null"}]}
+        if not document and kind != "any" and kind not in _WRAPPERS and not kind.startswith("function"):
+            # What is described as anything, and is not.
+            return {NOTE_KIND: "opaque", **({NOTE_UNSERIALISABLE: True} if kind in _NO_JSON else {})}
         if "$ref" in document or kind in _WRAPPERS or self._is_serialized_otherwise(schema):
             return document
         return {**document, **self._notes(kind, schema, document)}
+
+    def dataclass_schema(self, schema: Any) -> Any:
+        # A strict one takes instances only.
+        strict = schema.get("config", {}).get("strict") and self.mode == "validation"
+        return {**super().dataclass_schema(schema), **({NOTE_KIND: "opaque"} if strict else {})}
 
     def enum_schema(self, schema: Any) -> Any:
         return {**super().enum_schema(schema), **self._notes("enum", schema, {})}
@@ -268,7 +276,7 @@ class _Annotated(GenerateJsonSchema):
             notes |= {NOTE_COERCES: True} if config.get("coerce_numbers_to_str") else {}
             rewritten = any(config.get(f"{prefix}{key}") for prefix in ("", "str_") for key in _REWRITES)
             notes |= {NOTE_STRIPS: True} if rewritten else {}
-        if kind in ("bytes", "is-subclass", "is-instance", "callable", "generator"):
+        if kind in _NO_JSON:
             notes[NOTE_UNSERIALISABLE] = True
         limits = {key: schema[key] for key in schema.keys() - _VISIBLE.get(kind, set()) - _NO_LIMITS}
         if kind == "str":
@@ -309,6 +317,7 @@ def _is_of_pydantic(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).startswith("pydantic")
 
 
+_NO_JSON = {"bytes", "is-subclass", "is-instance", "callable", "generator"}
 _REWRITES = ("strip_whitespace", "to_lower", "to_upper")
 _JSON_CLASSES = (str, int, float, type(None))
 # What a JSON Schema describes as it is, or what says nothing of its own.

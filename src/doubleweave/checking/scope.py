@@ -20,11 +20,12 @@ class Known:
 
 @dataclass
 class Writer:
-    """What a step writes when it runs; `level` and `index` are those of the step."""
+    """What a step writes when it runs, other keys too when it is open; `level` and `index` are those of the step."""
 
     index: int
     level: int
     keys: dict[str, Known] = field(default_factory=dict)
+    is_open: bool = False
 
 
 class Scope:
@@ -35,30 +36,42 @@ class Scope:
 
     def __init__(self, start: Mapping[str, Known], is_open: bool) -> None:
         self._start = dict(start)
-        self._is_open = is_open
+        # From which level on there may be keys that nobody declares.
+        self._open_from = 0 if is_open else None
         self._writers: dict[str, list[Writer]] = {}
 
     def add(self, writer: Writer) -> None:
         """Note what the next step in flat order writes."""
         for key in writer.keys:
             self._writers.setdefault(key, []).append(writer)
+        if writer.is_open and self._open_from is None:
+            self._open_from = writer.level + 1
 
-    def known(self, key: str, level: int, ran: frozenset[int], siblings: int = 0) -> Known:
+    def is_open(self, level: int) -> bool:
+        """Say whether there may be keys before `level` that nobody declares."""
+        return self._open_from is not None and self._open_from <= level
+
+    def known(
+        self, key: str, level: int, ran: frozenset[int], siblings: int = 0, one_of: frozenset[int] = frozenset()
+    ) -> Known:
         """Return what a step sees of a key that sees the levels before `level`, when the steps in `ran` have run for certain.
 
-        With `siblings`, it sees the steps before that flat index too.
+        With `siblings`, it sees the steps before that flat index too. Of the steps in `one_of` at least one has run.
         """
         types: list[Declared] = []
+        wrote: set[int] = set()
         for writer in reversed(self._writers.get(key, ())):
             if writer.level >= level and writer.index >= siblings:
                 continue
             types += writer.keys[key].types
-            if writer.keys[key].is_sure and writer.index in ran:
-                return Known(tuple(types), True)
+            if writer.keys[key].is_sure:
+                wrote.add(writer.index)
+                if writer.index in ran or (one_of and one_of <= wrote):
+                    return Known(tuple(types), True)
         first = self._start.get(key)
         if first is not None:
             return Known((*types, *first.types), first.is_sure, first.is_declared)
-        if self._is_open:
+        if self.is_open(level):
             return Known((*types, UNKNOWN), True, is_declared=False)
         return Known(tuple(types), False)
 

@@ -218,6 +218,8 @@ def _compare(operator: ast.cmpop, left: Value, right: Value) -> tuple[bool | Non
 
 
 def _equal(left: Value, right: Value) -> bool | None:
+    if _SET in (left.kinds, right.kinds):
+        return None
     if left.constants is not None and right.constants is not None:
         found = {one == other for one in left.constants for other in right.constants}
         return found.pop() if len(found) == 1 else None
