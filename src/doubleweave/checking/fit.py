@@ -142,6 +142,10 @@ def _one(given: Declared, taker: Declared, met: _Round) -> Fit:
     mine, theirs = given.kind, taker.kind
     if theirs == "any":
         return _as_json(given) if taker.origin == "document" else GOOD
+    if theirs == "JSON":
+        return _as_json(given)
+    if mine == "JSON":
+        return Fit(Level.UNPROVEN, "", f"any JSON is given, and {described(taker)} is needed")
     if "opaque" in (mine, theirs):
         return Fit(Level.UNPROVEN, "", "its schema says more than is looked into here")
     if mine == "any":
@@ -337,12 +341,13 @@ def _python(given: Declared, taker: Declared, met: _Round) -> Fit:
     if taker.converts and not given.is_loose and (mine, theirs) in _ALWAYS and NOTE_LIMITS not in taker.schema:
         return GOOD
     # Some are instances of what JSON has, too, and an empty dict has no keys of the wrong kind.
-    certain: Any = taker.origin == "document" and not mine.startswith(("enum", "dict", "format", "literal", "json"))
+    certain: Any = taker.origin == "document" and mine in _NEVER_JSON
     certain = certain or ({mine, theirs} & {"object", "null"} and {mine, theirs} & _SCALAR_TYPES)
     return _mismatch(Level.FAILS if certain and not given.is_loose else Level.MAY_FAIL, given, taker)
 
 
 _SCALAR_TYPES = {"datetime", "date", "time", "timedelta", "uuid", "decimal", "bytes", "complex"}
+_NEVER_JSON = _SCALAR_TYPES | {"set", "frozenset", "tuple"}
 _ALWAYS = {("integer", "decimal"), ("date", "datetime")}
 
 
@@ -363,8 +368,8 @@ def _all_parts_as_json(given: Declared, seen: dict[int, tuple[Fit, Any]]) -> Fit
         case "any" | "opaque":
             return Fit(Level.UNPROVEN, "", "nothing is declared of a value that has to be JSON")
         case "python":
-            sometimes = _sort(given).startswith(("enum", "dict", "format", "literal", "json"))
-            return Fit(Level.MAY_FAIL if sometimes else Level.FAILS, "", f"{described(given)} is given, JSON is needed")
+            level = Level.FAILS if _sort(given) in _NEVER_JSON else Level.MAY_FAIL
+            return Fit(level, "", f"{described(given)} is given, JSON is needed")
         case "object":
             always = set(schema.get("required", ()))
             parts = [(each, name in always) for name, each in schema.get("properties", {}).items()]
@@ -455,6 +460,8 @@ def _known_value(given: Declared, taker: Declared, met: _Round) -> Fit:
         other = taker.schema["const"]
         if value != other:
             return _mismatch(Level.FAILS, given, taker)
+        if given.is_loose and not taker.converts and not isinstance(value, str):
+            return Fit(Level.UNPROVEN, "", f"what is equal to {value!r} has been checked, and not converted")
         # 1 and True are equal, and for some takers the same.
         return GOOD if type(value) is type(other) else _mismatch(Level.MAY_FAIL, given, taker)
     if taker.kind == "python" and _sort(taker) not in _SEQUENCES:

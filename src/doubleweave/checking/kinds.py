@@ -6,6 +6,7 @@ what pydantic checks but does not write into the schema, and `strict` says that 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class Declared:
         target = None if rest or ref in seen else _target(self.document, ref)
         if target is None:
             yield self.part({NOTE_KIND: "opaque"})
+        elif target == {} and ref.endswith("/JsonValue"):
+            # pydantic describes it as anything.
+            yield self.part({NOTE_KIND: "JSON"})
         else:
             yield from self._alternatives(target, {*seen, ref})
 
@@ -206,6 +210,10 @@ class _Annotated(GenerateJsonSchema):
             return document
         return {**document, **self._notes(kind, schema, document)}
 
+    def call_schema(self, schema: Any) -> Any:
+        # A named tuple.
+        return {**super().call_schema(schema), NOTE_PYTHON: f"call {schema.get('function_name', '')}"}
+
     def dataclass_schema(self, schema: Any) -> Any:
         # A strict one takes instances only.
         strict = schema.get("config", {}).get("strict") and self.mode == "validation"
@@ -289,7 +297,8 @@ class _Annotated(GenerateJsonSchema):
         """Name the type of a value that is not JSON, or may not be."""
         if "format" in document and kind != "str":
             # A class of its own, like an IP address or a path, that pydantic describes as a text.
-            return f"format {document['format']}"
+            classes = sorted(set(re.findall(r"<class '([^']+)'>", repr(schema))))
+            return f"format {' '.join([document['format'], *classes])}"
         if kind == "json" and self.mode == "serialization":
             # What was read out of the text is written.
             return None

@@ -40,7 +40,7 @@ def value_of(declared: list[Declared]) -> Value:
     """Return what is known of a value that is of one of these types."""
     alternatives = [each for one in declared for each in one.alternatives()]
     # Before it is converted, a value may be of any type that converts.
-    known = all(each.kind not in ("any", "opaque", "python") and not each.is_loose for each in alternatives)
+    known = all(each.kind not in ("any", "opaque", "python", "JSON") and not each.is_loose for each in alternatives)
     if not known or not alternatives:
         return Value(schemas=tuple(alternatives))
     constants = tuple(each.schema["const"] for each in alternatives if each.kind == "const")
