@@ -144,7 +144,8 @@ def dags(awaited: Awaited) -> Iterator[Row]:
 def threads(awaited: Awaited) -> Iterator[Row]:
     executor = executor_for(chain_of(100), floors.increment)
     ours, floor = awaited(executor.execute_flow_async, "flow", X), awaited(floors.chain_in_threads, 100)
-    yield ratio("sync tools on the async lane (floor: to_thread)", ours, floor, 100, 0.9)
+    # How soon a thread wakes changes from one moment to the next, so each measurement is a long one.
+    yield ratio("sync tools on the async lane (floor: to_thread)", ours, floor, 100, 0.9, repeat=20)
 
 
 def waits(awaited: Awaited) -> Iterator[Row]:
@@ -188,14 +189,13 @@ def flatness(awaited: Awaited) -> Iterator[Row]:
         costs[length] = statistics.median(seconds(run, 100_000 // length) for _ in range(3)) / length
     yield Row("a step of a chain of 100,000, to one of 1,000", costs[100_000] / costs[1000], "x", 1.2)
     plans, steps = {}, {}
-    for levels in (100, 1000, 10_000, 20_000):
+    for levels in (100, 10_000, 20_000):
         flow = dag_of(floors.levels([10] * levels))
         run = partial(executor_for(flow, floors.increment).execute_flow, "flow", X)
         first = seconds(run)
         steps[levels] = statistics.median(seconds(run, max(1, 1000 // levels)) for _ in range(3)) / levels
         plans[levels] = first / levels - steps[levels]
     yield Row("a step of a DAG of 100,000 with 1,000,000 edges, to one of 1,000", steps[10_000] / steps[100], "x", 1.2)
-    yield Row("planning a step of 100,000 with 1,000,000 edges, to one of 10,000", plans[10_000] / plans[1000], "x")
     yield Row(
         "planning a step of 200,000 with 2,000,000 edges, to one of 100,000", plans[20_000] / plans[10_000], "x", 1.2
     )

@@ -75,7 +75,7 @@ def level_by_level(run: Run, levels: list[Level], hands_over: bool = False) -> L
             run.check_cancelled(level.first)
         outputs: dict[str, Any] = {}
         for step in level.steps:
-            if step.depends_on and is_skipped(run, step):
+            if run.deactivated and step.depends_on and is_skipped(run, step):
                 run.log.append(skipped_step(run, step))
                 continue
             life = life_of_step(run, step, run.context)
