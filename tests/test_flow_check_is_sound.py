@@ -62,7 +62,9 @@ def report_of(case: Typed) -> Any:
     return check_flow(case.flow, case.tools(), allowed_modules=["random_typed_flows"])
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(
+    max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck), deadline=None
+)
 @given(typed_flows())
 def test_a_flow_with_no_finding_does_not_fail_for_what_is_covered(case: Typed) -> None:
     report = report_of(case)
@@ -71,7 +73,9 @@ def test_a_flow_with_no_finding_does_not_fail_for_what_is_covered(case: Typed) -
         assert covered_failures(outcome) == [], (inputs, case.flow)
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(
+    max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck), deadline=None
+)
 @given(typed_flows())
 def test_a_linear_flow_with_an_error_fails_there_when_it_gets_there(case: Typed) -> None:
     report = report_of(case)

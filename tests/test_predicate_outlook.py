@@ -45,7 +45,7 @@ def cases(draw: st.DrawFn) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     return draw(expressions(names)), known, [model.model_validate(each).model_dump() for each in raw]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1500, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_it_comes_to_what_was_said(case: tuple[str, dict[str, Any], list[dict[str, Any]]]) -> None:
     predicate, known, contexts = case
