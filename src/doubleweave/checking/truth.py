@@ -259,9 +259,7 @@ def _ordered(operator: ast.cmpop, left: Value, right: Value) -> tuple[bool | Non
     for kinds in _ORDERED:
         if left.kinds <= kinds and right.kinds <= kinds:
             return _order_of_constants(operator, left, right), []
-    possible = any(left.kinds & kinds and right.kinds & kinds for kinds in _ORDERED) or left.kinds & right.kinds & {
-        "array"
-    }
+    possible = any(left.kinds & kinds and right.kinds & kinds for kinds in (*_ORDERED, _ARRAY, _SET))
     level = Level.MAY_FAIL if possible else Level.FAILS
     words = (" or ".join(sorted(each.kinds or ())) for each in (left, right))
     return None, [(level, " and ".join(words) + " cannot be ordered")]
