@@ -10,8 +10,10 @@ from doubleweave import (
     ConditionalEdge,
     DAGFlow,
     Flow,
+    FlowExecutor,
     FlowRegistry,
     FlowStep,
+    Tool,
     check_flow,
 )
 from flow_check_under_test import HERE, TOOLS, Amount, Price, check, dag, found, linear, node, step, tool
@@ -147,3 +149,28 @@ def test_a_module_that_ends_the_program_is_a_finding(tmp_path: Path, monkeypatch
     assert ("error", "class_ref", -1, "input_schema_ref") in found(
         flow.model_copy(update={"input_schema_ref": "nocolon"})
     )
+
+
+async def test_a_step_that_is_skipped_itself_chooses_nobody() -> None:
+    def fn(name: str) -> Any:
+        return lambda _: {"level": "high"} if name == "grade" else {"amount": 1}
+
+    first = ConditionalEdge(target_step_id="a", predicate="level == 'low'")
+    second = ConditionalEdge(target_step_id="x", predicate="a == 'low'")
+    flow = dag(
+        node("ask", "grade", branches=[first], default_next="b"),
+        node("a", "grade", "ask", output_mapping={"a": "level"}, branches=[second], default_next="y"),
+        node("b", "count", "ask", output_mapping={"b": "amount"}),
+        node("x", "count", "a", "b", output_mapping={"r": "amount"}),
+        node("y", "count", "a", "b", output_mapping={"r": "amount"}),
+    )
+    assert found(flow) == [("warning", "sibling_collision", 4, "r")]
+    # It happens: a is skipped, so that both x and y run.
+    executor = FlowExecutor(FlowRegistry())
+    for name in ("grade", "count"):
+        schemas = {"input_schema": TOOLS[name].input_schema, "output_schema": TOOLS[name].output_schema}
+        executor.register_tool(Tool(name=name, description="", fn=fn(name), **schemas))
+    executor.registry.register_flow(flow)
+    inputs = {"amount": 1, "note": ""}
+    for result in (executor.execute_flow("f", inputs), await executor.execute_flow_async("f", inputs)):
+        assert "writes the key 'r'" in (result.execution_log[-1].error_message or "")

@@ -345,9 +345,17 @@ class _FlowCheck:
                     self._notes.add(level, "context_collision", place, detail, "Rename it with output_mapping", key)
 
     def _exclude_each_other(self, one: PlannedStep, other: PlannedStep) -> bool:
-        """Say whether a step before both chooses at most one of them."""
+        """Say whether a step before both chooses at most one of them, whenever both could run."""
         both = set(one.depends_on) & set(other.depends_on)
-        return any(self._plan_of_it.steps[index].default_next is not None for index in both)
+        return any(
+            self._plan_of_it.steps[index].default_next is not None and self._decides(index, one, other)
+            for index in both
+        )
+
+    def _decides(self, index: int, *dependents: PlannedStep) -> bool:
+        """Say whether a step has run for certain when one of its dependents could: one that is skipped skips nobody else."""
+        always = index not in self._certainty.optional
+        return always or any(step.depends_on == (index,) for step in dependents)
 
     def _branch(self, step: PlannedStep, place: Place) -> None:
         """Check the predicates of a step, and note which of its dependents none of them leads to."""
@@ -366,11 +374,9 @@ class _FlowCheck:
         else:
             chosen.add(step.default_next)
         if None not in chosen:
-            # A step that is skipped itself skips nobody else.
-            always = step.index not in self._certainty.optional
             others = [index for name, index in step.dependents.items() if name not in chosen]
             steps = self._plan_of_it.steps
-            self._unreachable.update(index for index in others if always or steps[index].depends_on == (step.index,))
+            self._unreachable.update(index for index in others if self._decides(step.index, steps[index]))
 
     def _outlook(self, step: PlannedStep, predicate: str, place: Place, is_asked: bool) -> Outlook:
         ran = self._certainty.before(step) | {step.index}

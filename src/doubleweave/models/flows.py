@@ -84,7 +84,7 @@ class _FlowDefinition(BaseModel):
         """Return the flow as a Mermaid graph. As `flow_to_mermaid`."""
         from doubleweave.models.drawing import flow_to_mermaid
 
-        return flow_to_mermaid(self, direction=direction, show_schemas=show_schemas)  # type: ignore[arg-type]  # as above
+        return flow_to_mermaid(self, direction=direction, show_schemas=show_schemas)  # type: ignore[arg-type]  # of one of the two kinds
 
     def to_dot(self) -> str:
         """Return the flow as a Graphviz digraph. As `flow_to_dot`."""
