@@ -110,7 +110,7 @@ class FlowDirectories:
         now: dict[Path, _File] = {}
         owners: dict[str, Path] = {}
         report: dict[str, list[str]] = {"added": [], "updated": [], "unchanged": []}
-        for path in _flow_files(directory):
+        for path in flow_files(directory):
             content = read_flow_file(path, DEFAULT_PARSE_LIMITS)
             file = now[path] = seen.look_at(path, content)
             if owners.setdefault(file.key, path) is not path:
@@ -211,7 +211,7 @@ def _check_directory(directory: str | Path) -> None:
         raise NotADirectoryError(f"{str(directory)!r} is no directory to load flows from")
 
 
-def _flow_files(directory: Path) -> list[Path]:
+def flow_files(directory: Path) -> list[Path]:
     """Return the flow files below a directory, sorted. Symbolic links are not followed and no files themselves."""
 
     def refuse(error: OSError) -> None:

@@ -1,0 +1,54 @@
+"""The commands under one name each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from doubleweave.cli import running
+from doubleweave.cli.text import PROG, _error_line
+from doubleweave.errors import DoubleweaveError
+from doubleweave.models.product import __version__
+
+
+class _Commands(TyperGroup):
+    """Commands whose errors of the library end in a line and exit code 1, however they are called."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DoubleweaveError as error:
+            typer.echo(_error_line(error), err=True)
+            raise typer.Exit(1) from error
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROG} {__version__}")
+        raise typer.Exit
+
+
+def _help_when_bare(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+app = typer.Typer(name=PROG, cls=_Commands, invoke_without_command=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _main(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Run, check, look at and compare flows of typed tools."""
+    _help_when_bare(ctx)
+
+
+app.command("run")(running.run)
+app.command("resume")(running.resume)

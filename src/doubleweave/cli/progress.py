@@ -1,0 +1,162 @@
+"""How far a run is, on stderr: a display that changes on a terminal, a line for each event elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import doubleweave as dw
+from doubleweave.cli.history import Forecast, History
+from doubleweave.cli.text import printable, say
+
+
+@contextmanager
+def progress_display(on_terminal: bool) -> Iterator[dw.BaseMiddleware]:
+    """Yield a middleware that shows the progress of the first run that it is told of."""
+    if not on_terminal:
+        yield ProgressLines()
+        return
+    display = ProgressBar()
+    with display.shown():
+        yield display
+
+
+class _OneRun(dw.BaseMiddleware):
+    """Passes on what concerns the first run, and not the sub-flows that it runs."""
+
+    _trace_id: str | None = None
+    _history: History
+    _forecast: Forecast
+
+    def on_flow_start(self, ctx: dw.FlowStartContext) -> None:
+        if self._trace_id is None:
+            self._trace_id = ctx.trace_id
+            self._history = History(ctx.flow_name, ctx.flow_version)
+            self._forecast = Forecast(self._history)
+            self.started(ctx)
+
+    def on_step_start(self, ctx: dw.StepStartContext) -> None:
+        if ctx.trace_id == self._trace_id:
+            self.step_started(ctx)
+
+    def on_attempt_end(self, ctx: dw.AttemptEndContext) -> None:
+        if ctx.trace_id == self._trace_id and ctx.error_type is not None:
+            self.attempt_failed(ctx)
+
+    def on_step_end(self, ctx: dw.StepEndContext) -> None:
+        if ctx.trace_id == self._trace_id:
+            self._forecast.finished(ctx.step_record)
+            self.step_ended(ctx.step_record)
+
+    def on_flow_end(self, ctx: dw.FlowEndContext) -> None:
+        if ctx.trace_id == self._trace_id:
+            self._history.add(ctx.result)
+            self.ended(ctx.result)
+
+    def started(self, ctx: dw.FlowStartContext) -> None:
+        """The run starts."""
+
+    def step_started(self, ctx: dw.StepStartContext) -> None:
+        """A tool is about to be called."""
+
+    def attempt_failed(self, ctx: dw.AttemptEndContext) -> None:
+        """A call of a tool that has a retry policy failed."""
+
+    def step_ended(self, record: dw.StepRecord) -> None:
+        """A step has its outcome."""
+
+    def ended(self, result: dw.ExecutionResult) -> None:
+        """The run is over."""
+
+
+class ProgressLines(_OneRun):
+    """A line on stderr for each thing that happens."""
+
+    def started(self, ctx: dw.FlowStartContext) -> None:
+        self._total, self._done = ctx.total_steps, 0
+        _line(f"{ctx.flow_name}: {_steps(ctx.total_steps)}{_about(self._forecast)}")
+
+    def attempt_failed(self, ctx: dw.AttemptEndContext) -> None:
+        _line(
+            f"step {ctx.step_index} {ctx.tool_name}: attempt {ctx.attempt} failed: {ctx.error_type}: {ctx.error_message}"
+        )
+
+    def step_ended(self, record: dw.StepRecord) -> None:
+        # The records of the flow's own input and output belong to no step.
+        self._done += 0 <= record.step_index < self._total
+        outcome = "skipped" if record.skipped else "ok" if record.success else f"failed: {record.error_message}"
+        counted = f"[{self._done}/{self._total}]"
+        left = _about(self._forecast) if record.success else ""
+        _line(f"{counted} {record.tool_name}: {outcome} ({record.duration_ms:.1f} ms){left}")
+
+
+class ProgressBar(_OneRun):
+    """A line on the terminal that changes: what is done, what is running or retried, how long it took and may still take."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[flow]}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+            TextColumn("{task.fields[now]}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: Any = None
+        self._running: dict[int, str] = {}
+        self._retried: dict[int, int] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the line until the end of the block, and leave no trace of it."""
+        with self._progress:
+            yield
+
+    def started(self, ctx: dw.FlowStartContext) -> None:
+        name = printable(ctx.flow_name)
+        self._task = self._progress.add_task("", total=ctx.total_steps, flow=name, now="", left="")
+        self._show()
+
+    def step_started(self, ctx: dw.StepStartContext) -> None:
+        self._running[ctx.step_index] = printable(ctx.tool_name)
+        self._show()
+
+    def attempt_failed(self, ctx: dw.AttemptEndContext) -> None:
+        self._retried[ctx.step_index] = ctx.attempt
+        self._show()
+
+    def step_ended(self, record: dw.StepRecord) -> None:
+        self._running.pop(record.step_index, None)
+        self._retried.pop(record.step_index, None)
+        if record.step_index >= 0:
+            self._progress.advance(self._task)
+        self._show()
+
+    def _show(self) -> None:
+        names = [f"{name}{_attempt(self._retried.get(index))}" for index, name in self._running.items()]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        self._progress.update(self._task, now=", ".join(names[:3]) + more, left=_about(self._forecast))
+
+
+def _attempt(failed: int | None) -> str:
+    return "" if failed is None else f" (retry {failed})"
+
+
+def _line(text: str) -> None:
+    say(text.replace("\n", " "), err=True)
+
+
+def _steps(number: int) -> str:
+    return f"{number} {'step' if number == 1 else 'steps'}"
+
+
+def _about(forecast: Forecast) -> str:
+    left = forecast.left_seconds()
+    return "" if left is None else f", about {left:.0f} s left" if left >= 1 else ", less than 1 s left"

@@ -1,0 +1,274 @@
+"""The commands that run flows: `run` and `resume`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import doubleweave as dw
+from doubleweave.cli import options
+from doubleweave.cli.sources import (
+    Places,
+    flows_below,
+    import_tools,
+    load_flow,
+    prepare_output,
+    read_input,
+    require_directory,
+    restrict_refs,
+    write_output,
+)
+from doubleweave.cli.text import Format, fail, print_table, say, warn
+
+if TYPE_CHECKING:
+    from doubleweave.models.flows import AnyFlow
+
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, metavar="N", help="How many steps may run at once.")]
+CheckpointDir = Annotated[
+    Path | None, typer.Option("--checkpoint-dir", metavar="DIR", help="Keep a snapshot here, for `resume`.")
+]
+TraceOut = Annotated[Path | None, typer.Option("--trace-out", metavar="PATH", help="Write the result here as JSON.")]
+Redact = Annotated[bool, typer.Option("--redact/--no-redact", help="Mask secrets in what --trace-out writes.")]
+Progress = Annotated[
+    bool | None,
+    typer.Option(
+        "--progress/--no-progress",
+        help="Tell on stderr which steps run. By default a display on a terminal, lines elsewhere with --format table.",
+    ),
+]
+
+
+def run(
+    flow_file: options.FlowFile,
+    tools: options.Tools = None,
+    input_: options.Input = None,
+    input_file: options.InputFile = None,
+    format_: options.Formatted = Format.TABLE,
+    quiet: options.Quiet = False,
+    schema_ref_allow: options.RefAllow = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="V", help="The version the flow must have.")
+    ] = None,
+    discover_dir: Annotated[
+        Path | None, typer.Option("--discover-dir", metavar="DIR", help="Where the flows of sub-flow steps are.")
+    ] = None,
+    on_async_lane: options.OnAsyncLane = False,
+    concurrency: Concurrency = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Call no tool that changes anything.")] = False,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", metavar="SECONDS", help="Start no step later than this from now.")
+    ] = None,
+    checkpoint_dir: CheckpointDir = None,
+    trace_out: TraceOut = None,
+    redact: Redact = True,
+    progress: Progress = None,
+) -> None:
+    """Run the flow of a file and print what each step did.
+
+    Exit code 0 when the run succeeded, 1 when it failed, 2 when a file or a tools module is missing.
+    """
+    restrict_refs(schema_ref_allow)
+    flow = load_flow(flow_file)
+    known = import_tools(tools)
+    initial_input = read_input(input_, input_file)
+    job = Job(
+        tools=known,
+        flows=[flow, *_others(discover_dir, flow)],
+        on_async_lane=on_async_lane,
+        concurrency=concurrency,
+        checkpoint_dir=checkpoint_dir,
+    )
+    settings: dict[str, Any] = {"version": version, "dry_run": dry_run}
+    if deadline is not None:
+        settings["deadline"] = time.time() + deadline
+    report = Report(format_, quiet, None if trace_out is None else prepare_output(trace_out), redact)
+    with _progress(progress, report) as middleware:
+        outcome = job.conduct(lambda executor: executor.execute_flow(flow.name, initial_input, **settings), middleware)
+    report.tell(outcome)
+
+
+def resume(
+    trace_id: Annotated[str, typer.Argument(metavar="TRACE_ID", help="The trace id of the run that was cut short.")],
+    checkpoint_dir: Annotated[
+        Path, typer.Option("--checkpoint-dir", metavar="DIR", help="Where the run has kept its snapshot.")
+    ],
+    file: options.File = None,
+    discover_dir: options.DiscoverDir = None,
+    tools: options.Tools = None,
+    format_: options.Formatted = Format.TABLE,
+    quiet: options.Quiet = False,
+    schema_ref_allow: options.RefAllow = None,
+    on_async_lane: options.OnAsyncLane = False,
+    concurrency: Concurrency = 1,
+    trace_out: TraceOut = None,
+    redact: Redact = True,
+    progress: Progress = None,
+) -> None:
+    """Go on with a run that was cut short; completed steps are not run again.
+
+    Exit code 0 when the run succeeded, 1 when it failed or cannot be resumed, 2 when a path is missing.
+    """
+    restrict_refs(schema_ref_allow)
+    require_directory(checkpoint_dir)
+    places = Places(file, discover_dir)
+    if places == Places():
+        fail("say where the flow is: --file FLOW_FILE or --discover-dir DIR", 2)
+    job = Job(
+        tools=import_tools(tools),
+        flows=[found.flow for found in places.flows()],
+        on_async_lane=on_async_lane,
+        concurrency=concurrency,
+        checkpoint_dir=checkpoint_dir,
+    )
+    report = Report(format_, quiet, None if trace_out is None else prepare_output(trace_out), redact)
+    with _progress(progress, report) as middleware:
+        outcome = job.conduct(lambda executor: executor.resume_flow(trace_id), middleware)
+    report.tell(outcome)
+
+
+@dataclass
+class Outcome:
+    """What came of a run: its result, if it has one, and the error that it raised, if it raised one."""
+
+    result: dw.ExecutionResult | None
+    error: dw.DoubleweaveError | None = None
+
+
+@dataclass
+class Job:
+    """Flows and tools that are to run, and how."""
+
+    tools: dict[str, dw.Tool]
+    flows: list[AnyFlow]
+    on_async_lane: bool
+    concurrency: int = 1
+    checkpoint_dir: Path | None = None
+
+    def conduct(self, start: Callable[[Any], Any], middleware: list[Any]) -> Outcome:
+        """Make an executor, let `start` run something on it, on the lane that was asked for, and return what came of it."""
+        executor = self.executor(middleware)
+        try:
+            if not self.on_async_lane:
+                return Outcome(start(executor))
+            import asyncio
+
+            async def main() -> dw.ExecutionResult:
+                result: dw.ExecutionResult = await start(executor)
+                return result
+
+            return Outcome(asyncio.run(main()))
+        except dw.DoubleweaveError as error:
+            return Outcome(getattr(error, "result", None), error)
+
+    def executor(self, middleware: list[Any]) -> Any:
+        """Return an executor of the lane that was asked for, with flows and tools registered."""
+        registry = dw.FlowRegistry()
+        for flow in self.flows:
+            registry.register_flow(flow)
+        kind: Any = dw.AsyncFlowExecutor if self.on_async_lane else dw.FlowExecutor
+        executor = kind(
+            registry,
+            middleware=middleware,
+            max_step_concurrency=self.concurrency,
+            checkpointer=None if self.checkpoint_dir is None else dw.FileCheckpointer(self.checkpoint_dir),
+        )
+        for tool in self.tools.values():
+            executor.register_tool(tool)
+        return executor
+
+
+def _others(directory: Path | None, flow: AnyFlow) -> list[AnyFlow]:
+    """Return the flows of a directory, but for the one that is to run, which may lie there too."""
+    if directory is None:
+        return []
+    key = (flow.name, flow.version)
+    return [found.flow for found in flows_below(directory) if (found.flow.name, found.flow.version) != key]
+
+
+@dataclass
+class Report:
+    """How the end of a run is told."""
+
+    format: Format
+    quiet: bool
+    trace_out: Path | None
+    redact: bool
+
+    def tell(self, outcome: Outcome) -> None:
+        """Print what came of a run, write its trace, and end the command with its exit code."""
+        result, error = outcome.result, outcome.error
+        if result is not None:
+            self._write(result)
+        if not self.quiet:
+            if result is not None:
+                self._print(result)
+            _complain(result, error)
+        raise typer.Exit(0 if error is None and result is not None and result.success else 1)
+
+    def _write(self, result: dw.ExecutionResult) -> None:
+        if self.trace_out is not None:
+            kept = dw.redact_execution_result(result, dw.RedactionPolicy() if self.redact else None)
+            write_output(self.trace_out, kept.model_dump_json(indent=2, fallback=str) + "\n")
+
+    def _print(self, result: dw.ExecutionResult) -> None:
+        if self.format is Format.JSON:
+            typer.echo(result.model_dump_json(indent=2, fallback=str))
+        else:
+            _print_result(result)
+
+
+def _complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
+    from doubleweave.cli.text import _error_line
+
+    if error is not None:
+        say(_error_line(error), err=True)
+    failed = None if result is None else next((each for each in result.execution_log if not each.success), None)
+    if failed is not None:
+        warn(f"step {failed.step_index} (tool '{failed.tool_name}') failed: {failed.error_message}")
+
+
+def _print_result(result: dw.ExecutionResult) -> None:
+    import json
+
+    say(f"Flow: {result.flow_name} v{result.flow_version}  ·  trace: {result.trace_id}")
+    rows = [
+        (record.step_index, record.tool_name, record.duration_ms, "ok" if record.success else "ERR", notes_of(record))
+        for record in result.execution_log
+    ]
+    print_table(("step", "tool", "ms", "", ""), rows)
+    say(f"Total: {result.total_duration_ms:.1f} ms  ·  success: {str(result.success).lower()}")
+    if result.success:
+        say("final_output:")
+        say(json.dumps(result.final_output, indent=2, default=str, ensure_ascii=False))
+    else:
+        say("The flow failed: there is no final output.")
+
+
+def notes_of(record: dw.StepRecord) -> str:
+    """Return in a few words what was special about a step."""
+    retries = f"{record.retry_count} {'retry' if record.retry_count == 1 else 'retries'}" if record.retry_count else ""
+    fallback = f"fallback {record.fallback_tool_name or ''}".strip() if record.fallback_used else ""
+    words = (retries, "skipped" if record.skipped else "", "cached" if record.cached else "", fallback)
+    return ", ".join(word for word in words if word)
+
+
+@contextmanager
+def _progress(wanted: bool | None, report: Report) -> Iterator[list[Any]]:
+    """Yield the middleware that shows what goes on; none when nothing is to be shown."""
+    import sys
+
+    on_terminal = sys.stderr.isatty()
+    is_shown = (on_terminal or report.format is Format.TABLE) if wanted is None else wanted
+    if report.quiet or not is_shown:
+        yield []
+        return
+    from doubleweave.cli.progress import progress_display
+
+    with progress_display(on_terminal) as middleware:
+        yield [middleware]
