@@ -1,12 +1,14 @@
 """Flows and results as text drawings: lines, Mermaid and Graphviz DOT. No other program is needed to make one."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html.entities import html5
 from typing import get_args
 
 from doubleweave.models.flows import AnyFlow, DAGFlow, Direction
+from doubleweave.models.labels import visible
 from doubleweave.models.records import ExecutionResult
+from doubleweave.models.topology import edges_of
 
 
 def flow_to_ascii(flow: AnyFlow) -> str:
@@ -19,7 +21,7 @@ def flow_to_ascii(flow: AnyFlow) -> str:
         return "(empty flow)"
     if not isinstance(flow, DAGFlow):
         return " → ".join(f"[{label}]" for label in labels)
-    edges = [f"[{labels[source]}] → [{labels[target]}]" for source, target in _edges(flow)]
+    edges = [f"[{labels[source]}] → [{labels[target]}]" for source, target in edges_of(flow)]
     return "\n".join(edges) if edges else ", ".join(labels)
 
 
@@ -36,7 +38,7 @@ def flow_to_mermaid(flow: AnyFlow, *, direction: Direction = "LR", show_schemas:
     """
     nodes = _node_ids(flow, _NOT_IN_MERMAID)
     lines = [f"  {node}[{_mermaid_text(step.display_name)}]" for node, step in zip(nodes, flow.steps, strict=True)]
-    lines += [f"  {nodes[source]} --> {nodes[target]}" for source, target in _edges(flow)]
+    lines += [f"  {nodes[source]} --> {nodes[target]}" for source, target in edges_of(flow)]
     return _mermaid_graph(direction, lines or ["  empty[(empty flow)]"])
 
 
@@ -46,7 +48,7 @@ def flow_to_dot(flow: AnyFlow) -> str:
     lines = [
         f'  {node} [label="{_dot_text(step.display_name)}"];' for node, step in zip(nodes, flow.steps, strict=True)
     ]
-    lines += [f"  {nodes[source]} -> {nodes[target]};" for source, target in _edges(flow)]
+    lines += [f"  {nodes[source]} -> {nodes[target]};" for source, target in edges_of(flow)]
     return "\n".join([f"digraph {_graph_id(flow.name)} {{", *lines, "}\n"])
 
 
@@ -79,22 +81,12 @@ def _render_step_bar_chart(
 
 def _bar(row: tuple[int, str, float, bool], longest: float, digits: int, bar_width: int, name_width: int) -> str:
     index, name, milliseconds, is_ok = row
-    label = _visible(name)
+    label = visible(name)
     label = f"{label[: name_width - 1]}…" if len(label) > name_width else label
     bar = "█" * (round(bar_width * milliseconds / longest) if longest > 0 else 0)
     return (
         f"{index:>{digits}}  {label:<{name_width}}  {bar:<{bar_width}}  {milliseconds:.1f} ms{'' if is_ok else '  ERR'}"
     )
-
-
-def _edges(flow: AnyFlow) -> Iterator[tuple[int, int]]:
-    """Yield the positions of the two ends of each edge; dependencies on steps that are not there have none."""
-    if not isinstance(flow, DAGFlow):
-        yield from ((number, number + 1) for number in range(len(flow.steps) - 1))
-        return
-    positions = {step.step_id: number for number, step in enumerate(flow.steps)}
-    for number, step in enumerate(flow.steps):
-        yield from ((positions[name], number) for name in dict.fromkeys(step.depends_on) if name in positions)
 
 
 def _node_ids(flow: AnyFlow, odd: str) -> list[str]:
@@ -132,11 +124,6 @@ def _mermaid_graph(direction: Direction, lines: list[str]) -> str:
     return "\n".join([f"graph {direction}", *lines])
 
 
-def _visible(text: str) -> str:
-    """Return a text on one line; what has no shape of its own, or turns the text around, is written out."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
 def _line_text(text: str) -> str:
     plain = text and text.isprintable() and not set(text) & {"→", ","}
     return text if plain else repr(text)
@@ -157,7 +144,7 @@ _EMPHASIS = re.compile(r"(?<!\w)_.*_(?!\w)")
 
 def _mermaid_text(text: str) -> str:
     """Return a label that Mermaid shows as it is."""
-    coded = _visible(text).translate(_MERMAID_TEXT).replace(":fa-", "&colon;fa-")
+    coded = visible(text).translate(_MERMAID_TEXT).replace(":fa-", "&colon;fa-")
     coded = _DIRECTION.sub(_NOTHING, coded)
     if _EMPHASIS.search(coded):
         coded = coded.replace("_", "&lowbar;")
@@ -168,5 +155,5 @@ def _mermaid_text(text: str) -> str:
 
 def _dot_text(text: str) -> str:
     """Return a label that Graphviz shows as it is, line by line."""
-    lines = [_visible(line).replace("\\", "\\\\").replace('"', '\\"') for line in text.split("\n")]
+    lines = [visible(line).replace("\\", "\\\\").replace('"', '\\"') for line in text.split("\n")]
     return re.sub(r"&(?=#?\w+;)", "&amp;", "\\n".join(lines))

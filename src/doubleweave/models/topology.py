@@ -1,7 +1,9 @@
 """The shape of a DAG: whether it is one, and in which levels its steps run."""
 
+from collections.abc import Iterator
+
 from doubleweave.errors import DAGDefinitionError
-from doubleweave.models.flows import DAGFlow
+from doubleweave.models.flows import AnyFlow, DAGFlow
 from doubleweave.models.steps import DAGFlowStep
 
 
@@ -30,6 +32,16 @@ def dag_levels(flow: DAGFlow) -> list[list[DAGFlowStep]]:
     for step, depth in zip(flow.steps, depths, strict=True):
         levels[depth].append(step)
     return levels
+
+
+def edges_of(flow: AnyFlow) -> Iterator[tuple[int, int]]:
+    """Yield the positions of the two ends of each edge; dependencies on steps that are not there have none."""
+    if not isinstance(flow, DAGFlow):
+        yield from ((number, number + 1) for number in range(len(flow.steps) - 1))
+        return
+    positions = {step.step_id: number for number, step in enumerate(flow.steps)}
+    for number, step in enumerate(flow.steps):
+        yield from ((positions[name], number) for name in dict.fromkeys(step.depends_on) if name in positions)
 
 
 def _checked_depths(flow: DAGFlow) -> list[int]:
@@ -81,7 +93,8 @@ def _depths(flow: DAGFlow, dependencies: list[list[int]]) -> list[int]:
     if len(ready) < len(dependencies):
         blocked = [count > 0 for count in missing]
         cycle = [flow.steps[position].step_id for position in _find_cycle(dependencies, blocked)]
-        raise DAGDefinitionError(flow.name, "cycle", f"Steps depend on each other: {' -> '.join(cycle)}.")
+        detail = f"Steps depend on each other: {' -> '.join(cycle)}. Take one of these out of another's depends_on."
+        raise DAGDefinitionError(flow.name, "cycle", detail)
     return depths
 
 
