@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from doubleweave.cli import running
+from doubleweave.cli import checking, running, showing
 from doubleweave.cli.text import PROG, _error_line
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.product import __version__
@@ -52,3 +52,9 @@ def _main(
 
 app.command("run")(running.run)
 app.command("resume")(running.resume)
+app.command("validate")(checking.validate)
+app.command("check")(checking.check)
+app.command("dump-schema")(checking.dump_schema)
+app.command("inspect")(showing.inspect)
+app.command("viz")(showing.viz)
+app.command("explain")(showing.explain)
