@@ -10,6 +10,8 @@ from doubleweave.cli.text import Format
 FlowFile = Annotated[Path, typer.Argument(metavar="FLOW_FILE", help="A .flow.json, .flow.yaml or .flow.yml file.")]
 FlowName = Annotated[str, typer.Argument(metavar="FLOW_NAME", help="The name of a flow; its latest version is used.")]
 Trace = Annotated[Path, typer.Argument(metavar="TRACE", help="The JSON of an execution result.")]
+TraceA = Annotated[Path, typer.Argument(metavar="TRACE_A", help="The JSON of an execution result, the older one.")]
+TraceB = Annotated[Path, typer.Argument(metavar="TRACE_B", help="The JSON of an execution result, the newer one.")]
 Formatted = Annotated[Format, typer.Option("--format", "-f", case_sensitive=False, help="How to print the result.")]
 Tools = Annotated[
     list[str] | None,
@@ -34,3 +36,6 @@ DiscoverEntryPoints = Annotated[
     bool, typer.Option("--discover-entry-points", help="Look in the flows that installed packages offer.")
 ]
 OnAsyncLane = Annotated[bool, typer.Option("--async", help="Run on the async lane; the result is the same.")]
+SubFlows = Annotated[
+    Path | None, typer.Option("--discover-dir", metavar="DIR", help="Where the flows of sub-flow steps are.")
+]
