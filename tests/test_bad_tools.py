@@ -135,7 +135,9 @@ def test_t_18_a_wrong_output_is_a_schema_failure(value: Any, concurrency: int, l
     message = str(record.error_message)
     start = "Schema validation failed for tool 't' at step 1: "
     assert message.startswith(f"{start}1 validation error for Number")
-    assert_says_all(record, "SchemaValidationError", message, message.removeprefix(start))
+    fault, _, hint = message.rpartition("\n")
+    assert hint.startswith("Step 1 of flow 'main': ")
+    assert_says_all(record, "SchemaValidationError", message, fault.removeprefix(start))
     assert_as_good_as_new(executor, make, lane)
 
 

@@ -40,7 +40,7 @@ DETAIL = {**STEP, "detail": "bad."}
 
 ROWS = [
     Row("CW-E000", "DoubleweaveError", ("free form",), {}, {}, "free form", "Exception"),
-    Row("CW-E001", "ToolNotFoundError", ("t",), {}, {"tool_name": "t"}, "Tool 't' is not registered."),
+    Row("CW-E001", "ToolNotFoundError", ("t",), {}, {"tool_name": "t", "hint": ""}, "Tool 't' is not registered."),
     Row("CW-E002", "FlowNotFoundError", ("f",), {}, {"flow_name": "f", "version": None}, "Flow 'f' is not registered."),
     Row(
         "CW-E002",
@@ -56,7 +56,7 @@ ROWS = [
         "SchemaValidationError",
         ("t", 3, "bad."),
         {},
-        {**DETAIL, "context": "tool"},
+        {**DETAIL, "context": "tool", "hint": ""},
         "Schema validation failed for tool 't' at step 3: bad.",
     ),
     Row(
@@ -64,7 +64,7 @@ ROWS = [
         "SchemaValidationError",
         ("f", 0, "bad"),
         {"context": "flow_input"},
-        {"tool_name": "f", "step_index": 0, "detail": "bad", "context": "flow_input"},
+        {"tool_name": "f", "step_index": 0, "detail": "bad", "context": "flow_input", "hint": ""},
         "Schema validation failed for flow_input 'f' at step 0: bad",
     ),
     Row(
@@ -72,7 +72,7 @@ ROWS = [
         "InputMappingError",
         ("t", 3, "/a/b"),
         {},
-        {**STEP, "key": "/a/b"},
+        {**STEP, "key": "/a/b", "hint": ""},
         "Input mapping key '/a/b' not found for tool 't' at step 3.",
     ),
     Row("CW-E006", "FlowExecutionError", ("t", 3, "bad."), {}, DETAIL, "Execution error in tool 't' at step 3: bad."),

@@ -223,7 +223,8 @@ def test_keys_of_siblings_must_not_collide() -> None:
 
 def test_a_cycle_ends_the_check() -> None:
     assert texts(dag(node("one", "price", "two"), node("two", "price", "one"))) == [
-        "error cycle: flow 'f', step -1 'definition': Steps depend on each other: one -> two -> one. Correct the dependencies."
+        "error cycle: flow 'f', step -1 'definition': Steps depend on each other: one -> two -> one. "
+        "Take one of these out of another's depends_on. Correct the dependencies."
     ]
 
 

@@ -245,7 +245,11 @@ LINES: list[tuple[str, Case, list[tuple[str, str]]]] = [
         Case([linear(step("gone"), version="1.0")], tools),
         [
             START,
-            ("ERROR", "Step 0 ERROR | tool=gone | error=ToolNotFoundError: Tool 'gone' is not registered."),
+            (
+                "ERROR",
+                "Step 0 ERROR | tool=gone | error=ToolNotFoundError: Tool 'gone' is not registered. "
+                "Step 0 of flow 'main' names it: register it with register_tool.",
+            ),
             ("ERROR", "Flow 'main' ABORT | records=1"),
         ],
     ),

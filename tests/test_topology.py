@@ -231,7 +231,7 @@ class TestSize:
         with pytest.raises(DAGDefinitionError) as caught:
             validate_dag_topology(flow)
         assert time.process_time() - started < 3
-        assert caught.value.detail.endswith(f"s{count - 2} -> s{count - 1} -> s0.")
+        assert f"s{count - 2} -> s{count - 1} -> s0. Take one" in caught.value.detail
 
     def test_many_branches_to_one_target_with_many_dependencies_take_little_time(self) -> None:
         count = 20_000

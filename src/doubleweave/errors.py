@@ -28,6 +28,10 @@ def _restore(cls: "type[DoubleweaveError]", args: tuple[Any, ...]) -> "Doublewea
     return cls.__new__(cls, *args)
 
 
+def _hinted(fault: str, hint: str, between: str = " ") -> str:
+    return f"{fault}{between}{hint}" if hint else fault
+
+
 class DoubleweaveError(Exception):
     """Base of every error that the library raises for a reason of its own."""
 
@@ -45,13 +49,14 @@ _codes[DoubleweaveError.__name__] = DoubleweaveError.code
 
 
 class ToolNotFoundError(DoubleweaveError):
-    """A tool name has no registration."""
+    """A tool name has no registration; `hint` says which step of which flow names it, and what to do."""
 
     code: ClassVar[str] = "CW-E001"
 
-    def __init__(self, tool_name: str) -> None:
+    def __init__(self, tool_name: str, *, hint: str = "") -> None:
         self.tool_name = tool_name
-        super().__init__(f"Tool '{tool_name}' is not registered.")
+        self.hint = hint
+        super().__init__(_hinted(f"Tool '{tool_name}' is not registered.", hint))
 
 
 class FlowNotFoundError(DoubleweaveError):
@@ -80,29 +85,33 @@ class SchemaValidationError(DoubleweaveError):
     """Data does not match a schema.
 
     `context` says which: `tool`, `flow_input`, `flow_output`, `flow_context`, `step_input_contract` or
-    `step_output_contract`. For the flow schemas `tool_name` is the flow's name.
+    `step_output_contract`. For the flow schemas `tool_name` is the flow's name. `hint` says what to do.
     """
 
     code: ClassVar[str] = "CW-E004"
 
-    def __init__(self, tool_name: str, step_index: int, detail: str, *, context: str = "tool") -> None:
+    def __init__(self, tool_name: str, step_index: int, detail: str, *, context: str = "tool", hint: str = "") -> None:
         self.tool_name = tool_name
         self.step_index = step_index
         self.detail = detail
         self.context = context
-        super().__init__(f"Schema validation failed for {context} '{tool_name}' at step {step_index}: {detail}")
+        self.hint = hint
+        fault = f"Schema validation failed for {context} '{tool_name}' at step {step_index}: {detail}"
+        super().__init__(_hinted(fault, hint, "\n"))
 
 
 class InputMappingError(DoubleweaveError):
-    """A source key or JSON pointer of an input mapping finds nothing; `key` is that key or pointer."""
+    """A source key or JSON pointer of an input mapping finds nothing; `key` is that key or pointer, `hint` says what is there."""
 
     code: ClassVar[str] = "CW-E005"
 
-    def __init__(self, tool_name: str, step_index: int, key: str) -> None:
+    def __init__(self, tool_name: str, step_index: int, key: str, *, hint: str = "") -> None:
         self.tool_name = tool_name
         self.step_index = step_index
         self.key = key
-        super().__init__(f"Input mapping key '{key}' not found for tool '{tool_name}' at step {step_index}.")
+        self.hint = hint
+        fault = f"Input mapping key '{key}' not found for tool '{tool_name}' at step {step_index}."
+        super().__init__(_hinted(fault, hint))
 
 
 class FlowExecutionError(DoubleweaveError):

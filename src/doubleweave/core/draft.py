@@ -3,13 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from doubleweave.core.forecast import possible_writes
 from doubleweave.core.mapping import Unresolved
 from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
 from doubleweave.core.setup import logger, moment
-from doubleweave.errors import FlowCancelledError, InputMappingError, error_code_for
+from doubleweave.errors import FlowCancelledError, InputMappingError, ToolNotFoundError, error_code_for
+from doubleweave.models.hints import missing_key_hint, missing_tool_hint
 from doubleweave.models.log_lines import log_step_error, text_of
 from doubleweave.models.records import DEFAULTS, StepRecord, failed_step_record, own_copy, trusted_record
+from doubleweave.models.tools import ToolBase
 
 
 class Draft:
@@ -80,8 +83,31 @@ class Draft:
             resolve = self.step.resolve
             self.inputs = inputs = resolve(context)
         except Unresolved as error:
-            raise InputMappingError(self.tool_name, self.step.index, error.key) from error.__cause__
+            hint = missing_key_hint(self.run.flow.name, error.field, error.source, context, self._names_before())
+            raise InputMappingError(self.tool_name, self.step.index, error.key, hint=hint) from error.__cause__
         return inputs
+
+    def registered(self, name: str) -> ToolBase:
+        """Return a registered tool.
+
+        Raises:
+            ToolNotFoundError: No tool has this name.
+        """
+        tools = self.run.setup.tools
+        if name not in tools:
+            raise ToolNotFoundError(name, hint=missing_tool_hint(self.run.flow.name, self.step.index, name, tools))
+        return tools[name]
+
+    def _names_before(self) -> set[str]:
+        """Return the keys that the context may have for this step, as far as that is known; the same on every lane.
+
+        The context itself would not do: steps that ran ahead have written into it.
+        """
+        run = self.run
+        before = (step for step in run.plan.steps if step.level < self.step.level)
+        return {*run.initial_input, *run.scope.dynamic_params}.union(
+            *(possible_writes(step, run.setup.tools) or () for step in before)
+        )
 
     def kept(self) -> "Outcome":
         """Return a copy of a finished step that no later change of its record reaches."""

@@ -9,7 +9,12 @@ Resolver = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Unresolved(Exception):
-    """A mapping's source is not in the context; `key` is the key, or the pointer up to the token that failed."""
+    """A mapping's source is not in the context; `key` is the key, or the pointer up to the token that failed.
+
+    `field` is the tool's field that it is for, `source` what the mapping says of that.
+    """
+
+    field = source = ""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -69,6 +74,7 @@ def _first_unresolved(mapping: Mapping[str, Any], context: dict[str, Any]) -> Un
         try:
             _value_of(mapping[target], context)
         except Unresolved as error:
+            error.field, error.source = target, mapping[target]
             return error
     raise AssertionError("unreachable")
 

@@ -28,6 +28,7 @@ from doubleweave.errors import (
     ToolTimeoutError,
 )
 from doubleweave.models.contracts import SideEffectLevel
+from doubleweave.models.hints import misfit_hint
 from doubleweave.models.hooks import StepChunkContext
 from doubleweave.models.log_lines import log_step_end, log_step_start, text_of
 from doubleweave.models.product import PRODUCT
@@ -65,7 +66,7 @@ def life_of_step(run: Run, step: PlannedStep, context: dict[str, Any]) -> Life[O
         if step.candidates is not None and run.policies.decision_callback is not None:
             yield from choose_tool(draft, context)
         name = draft.tool_name
-        tool = run.setup.tools.get(name) or run.setup.tool(name)
+        tool = run.setup.tools.get(name) or draft.registered(name)
         inputs = draft.take_inputs(context)
         if step.has_contracts:
             _check_contract(draft, step.model.resolved_input_contract, inputs, "step_input_contract", tool.name)
@@ -190,7 +191,7 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
 def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[Outcome]:
     """Apply the step's `on_error` policy to a tool call that failed for good."""
     step = draft.step
-    wrapped = wrap_error(error, tool.name, step.index)
+    wrapped = wrap_error(draft, error, tool.name)
     if step.skips_errors:
         draft.log_failure(wrapped)
         return draft.skip(wrapped)
@@ -206,7 +207,7 @@ def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[O
 def _fall_back(draft: Draft, name: str) -> Life[Outcome]:
     run = draft.run
     try:
-        tool = run.setup.tool(name)
+        tool = draft.registered(name)
         yield from ask_approval(draft, tool)
         if run.policies.guardrail_callback is not None:
             yield from ask_guardrail(draft, tool)
@@ -218,7 +219,7 @@ def _fall_back(draft: Draft, name: str) -> Life[Outcome]:
         raw_output = yield from _call(run, tool, tool.validate_input(draft.inputs))
         outputs = tool._validate_output(raw_output)
     except Exception as error:
-        return draft.failed(wrap_error(unwrapped(error), tool.name, draft.step.index))
+        return draft.failed(wrap_error(draft, unwrapped(error), tool.name))
     return _succeeded(draft, tool, outputs)
 
 
@@ -248,7 +249,7 @@ def _dry_run(draft: Draft, tool: ToolBase) -> Life[Outcome]:
             )
             outputs = tool._validate_output(raw_output)
         except Exception as error:
-            return draft.failed(wrap_error(error, tool.name, step.index))
+            return draft.failed(wrap_error(draft, error, tool.name))
         if run.logs_steps:
             log_step_end(logger, step.index, draft.tool_name, outputs, redaction=run.policies.redaction_policy)
         return draft.succeeded(outputs)
@@ -331,10 +332,12 @@ def _log_failure_of(step: PlannedStep, record: StepRecord) -> None:
     )
 
 
-def wrap_error(error: BaseException, tool_name: str, step_index: int) -> Exception:
+def wrap_error(draft: Draft, error: BaseException, tool_name: str) -> Exception:
     """Return the typed error that a record keeps for what a tool raised."""
+    step_index = draft.step.index
     if isinstance(error, ValidationError | JsonSchemaMismatchError):
-        return SchemaValidationError(tool_name, step_index, text_of(error))
+        hint = misfit_hint(draft.run.flow.name, step_index, tool_name)
+        return SchemaValidationError(tool_name, step_index, text_of(error), hint=hint)
     if isinstance(error, ToolTimeoutError | ToolOutputSizeError):
         return error
     return FlowExecutionError(tool_name, step_index, text_of(error))
