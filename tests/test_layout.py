@@ -35,9 +35,9 @@ BRANCHES.steps[0].default_next = "right"
 
 def test_a_chain_stands_in_a_row() -> None:
     assert lay_out(chain(2)) == Layout(
-        steps=(Box(24, 24, 148, 56), Box(220, 24, 148, 56)),
-        edges=(Route(0, 1, ((172, 52), (220, 52))),),
-        width=392,
+        steps=(Box(24, 24, 176, 56), Box(248, 24, 176, 56)),
+        edges=(Route(0, 1, ((200, 52), (248, 52))),),
+        width=448,
         height=104,
     )
 
@@ -48,9 +48,9 @@ def test_a_flow_without_steps_has_no_places() -> None:
 
 def test_a_diamond_stands_even() -> None:
     layout = lay_out(DIAMOND)
-    assert [(box.x, box.y) for box in layout.steps] == [(24, 62), (225, 24), (225, 100), (426, 62)]
+    assert [(box.x, box.y) for box in layout.steps] == [(24, 62), (253, 24), (253, 100), (482, 62)]
     assert [(route.source, route.target) for route in layout.edges] == [(0, 1), (0, 2), (1, 3), (2, 3)]
-    assert layout.edges[0].points == ((172, 90), (225, 52))
+    assert layout.edges[0].points == ((200, 90), (253, 52))
 
 
 def test_labels_have_a_level_of_their_own() -> None:
@@ -78,7 +78,7 @@ def test_edges_are_uncrossed() -> None:
 
 def test_steps_that_depend_on_each_other_are_drawn_all_the_same() -> None:
     layout = lay_out(dag(("a", ["b"]), ("b", ["a", "b", "gone"])))
-    assert [box.x for box in layout.steps] == [24, 220]
+    assert [box.x for box in layout.steps] == [24, 248]
     assert {(route.source, route.target): len(route.points) for route in layout.edges} == {
         (1, 0): 6,
         (0, 1): 2,

@@ -74,7 +74,9 @@ _HOMES = {
         "models.step_cache": "compute_input_value_hash StepCache StepCacheKey",
         "models.step_index": "FLOW_INPUT_STEP_INDEX flow_output_step_index",
         "models.storage": "InMemoryStore RegistryStore",
+        "models.svg": "flow_to_svg",
         "models.versions": "FLOW_FORMAT_VERSION LEGACY_VERSION major same_major SNAPSHOT_VERSION TRACE_SCHEMA_VERSION",
+        "pages": "run_page",
         "plugins": "discover_flows discover_tools",
         "registry": "FlowRegistry",
         "stores.flow_directories": "ReloadReport WatchHandle",
@@ -96,6 +98,7 @@ _MODULES = {
     "fuzz",
     "integrations",
     "models",
+    "pages",
     "plugins",
     "registry",
     "stores",
@@ -283,12 +286,14 @@ if TYPE_CHECKING:
     from doubleweave.models.step_index import flow_output_step_index as flow_output_step_index
     from doubleweave.models.storage import InMemoryStore as InMemoryStore
     from doubleweave.models.storage import RegistryStore as RegistryStore
+    from doubleweave.models.svg import flow_to_svg as flow_to_svg
     from doubleweave.models.versions import FLOW_FORMAT_VERSION as FLOW_FORMAT_VERSION
     from doubleweave.models.versions import LEGACY_VERSION as LEGACY_VERSION
     from doubleweave.models.versions import SNAPSHOT_VERSION as SNAPSHOT_VERSION
     from doubleweave.models.versions import TRACE_SCHEMA_VERSION as TRACE_SCHEMA_VERSION
     from doubleweave.models.versions import major as major
     from doubleweave.models.versions import same_major as same_major
+    from doubleweave.pages import run_page as run_page
     from doubleweave.plugins import discover_flows as discover_flows
     from doubleweave.plugins import discover_tools as discover_tools
     from doubleweave.registry import FlowRegistry as FlowRegistry

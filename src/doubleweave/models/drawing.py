@@ -6,50 +6,130 @@ from html.entities import html5
 from typing import get_args
 
 from doubleweave.models.flows import AnyFlow, DAGFlow, Direction
-from doubleweave.models.labels import visible
+from doubleweave.models.labels import branch_labels, visible
+from doubleweave.models.outcomes import OutcomeKind, is_taken, outcomes_of
 from doubleweave.models.records import ExecutionResult
 from doubleweave.models.topology import edges_of
 
 
-def flow_to_ascii(flow: AnyFlow) -> str:
+def flow_to_ascii(flow: AnyFlow, *, result: ExecutionResult | None = None) -> str:
     """Return a flow on one line when it is linear, or one line for each dependency of a DAG.
 
-    A name is quoted where it could be taken for more than one.
+    A name is quoted where it could be taken for more than one. With the result of a run each step says what became of it,
+    and an edge that the run did not take is dashed.
+
+    Raises:
+        ValueError: The result is not one of this flow.
     """
-    labels = [_line_text(step.display_name) for step in flow.steps]
-    if not labels:
+    names = [_line_text(step.display_name) for step in flow.steps]
+    if not names:
         return "(empty flow)"
+    drawn = _Drawn(flow, result)
+    labels = [f"[{name}{f' {words}' if words else ''}]" for name, words in zip(names, drawn.words, strict=True)]
     if not isinstance(flow, DAGFlow):
-        return " → ".join(f"[{label}]" for label in labels)
-    edges = [f"[{labels[source]}] → [{labels[target]}]" for source, target in edges_of(flow)]
-    return "\n".join(edges) if edges else ", ".join(labels)
+        return "".join(
+            f"{f' {_ARROWS[drawn.is_taken(number - 1, number)]} ' if number else ''}{label}"
+            for number, label in enumerate(labels)
+        )
+    edges = [f"{labels[one]} {_ARROWS[drawn.is_taken(one, other)]} {labels[other]}" for one, other in drawn.edges]
+    return "\n".join(edges) if edges else ", ".join(names if result is None else labels)
 
 
-def flow_to_mermaid(flow: AnyFlow, *, direction: Direction = "LR", show_schemas: bool = False) -> str:
+def flow_to_mermaid(
+    flow: AnyFlow,
+    *,
+    direction: Direction = "LR",
+    show_schemas: bool = False,
+    result: ExecutionResult | None = None,
+) -> str:
     """Return a flow as a Mermaid graph, its nodes first.
 
     Args:
         flow: The flow.
         direction: Of the graph, as Mermaid names it.
         show_schemas: Accepted, and changes nothing.
+        result: Of a run of the flow. Each step says, and shows by its colour, what became of it; branches have their
+            conditions, and edges that the run did not take are dotted.
 
     Raises:
-        ValueError: There is no such direction.
+        ValueError: There is no such direction, or the result is not one of this flow.
     """
+    drawn = _Drawn(flow, result)
     nodes = _node_ids(flow, _NOT_IN_MERMAID)
-    lines = [f"  {node}[{_mermaid_text(step.display_name)}]" for node, step in zip(nodes, flow.steps, strict=True)]
-    lines += [f"  {nodes[source]} --> {nodes[target]}" for source, target in edges_of(flow)]
+    labels = [
+        f"{step.display_name} {words}" if words else step.display_name
+        for step, words in zip(flow.steps, drawn.words, strict=True)
+    ]
+    lines = [f"  {node}[{_mermaid_text(label)}]" for node, label in zip(nodes, labels, strict=True)]
+    lines += [f"  {nodes[one]} {_mermaid_link(drawn, (one, other))} {nodes[other]}" for one, other in drawn.edges]
+    for kind, (fill, line) in COLOURS.items():
+        members = [node for node, outcome in zip(nodes, drawn.outcomes, strict=False) if outcome.kind == kind]
+        if members:
+            name = kind.replace(" ", "_")
+            lines += [f"  classDef {name} fill:{fill},stroke:{line},color:#111", f"  class {','.join(members)} {name}"]
     return _mermaid_graph(direction, lines or ["  empty[(empty flow)]"])
 
 
-def flow_to_dot(flow: AnyFlow) -> str:
-    """Return a flow as a Graphviz digraph, its nodes first."""
+def flow_to_dot(flow: AnyFlow, *, result: ExecutionResult | None = None) -> str:
+    """Return a flow as a Graphviz digraph, its nodes first.
+
+    With the result of a run each step says, and shows by its colour, what became of it; branches have their conditions, and
+    edges that the run did not take are dashed.
+
+    Raises:
+        ValueError: The result is not one of this flow.
+    """
+    drawn = _Drawn(flow, result)
     nodes = _node_ids(flow, _NOT_IN_DOT)
-    lines = [
-        f'  {node} [label="{_dot_text(step.display_name)}"];' for node, step in zip(nodes, flow.steps, strict=True)
-    ]
-    lines += [f"  {nodes[source]} -> {nodes[target]};" for source, target in edges_of(flow)]
+    lines = [f"  {node} [{_dot_node(drawn, number)}];" for number, node in enumerate(nodes)]
+    lines += [f"  {nodes[one]} -> {nodes[other]}{_dot_edge(drawn, (one, other))};" for one, other in drawn.edges]
     return "\n".join([f"digraph {_graph_id(flow.name)} {{", *lines, "}\n"])
+
+
+# The fill and the line of what became of a step, where the background is light.
+COLOURS: dict[OutcomeKind, tuple[str, str]] = {
+    "ok": ("#e6f6ec", "#2e8b57"),
+    "cached": ("#e6f0fd", "#2f6fd0"),
+    "fallback": ("#fff3dc", "#b87400"),
+    "skipped": ("#f0f0f3", "#7d7d88"),
+    "failed": ("#fde8e8", "#c93030"),
+    "not run": ("#ffffff", "#a0a0aa"),
+}
+_ARROWS = {True: "→", False: "⇢"}
+
+
+class _Drawn:
+    """A flow, and what became of it if there is a result; without one nothing is said, and every edge is like any other."""
+
+    def __init__(self, flow: AnyFlow, result: ExecutionResult | None) -> None:
+        self.flow = flow
+        self.edges = list(edges_of(flow))
+        self.outcomes = [] if result is None else outcomes_of(flow, result)
+        self.words = [outcome.words(step) for outcome, step in zip(self.outcomes, flow.steps, strict=False)]
+        self.words += [""] * (len(flow.steps) - len(self.words))
+        self.conditions = {} if result is None else branch_labels(flow)
+
+    def is_taken(self, one: int, other: int) -> bool:
+        return not self.outcomes or is_taken(self.outcomes[one], self.outcomes[other])
+
+
+def _mermaid_link(drawn: _Drawn, edge: tuple[int, int]) -> str:
+    link = "-->" if drawn.is_taken(*edge) else "-.->"
+    return f"{link}|{_mermaid_text(drawn.conditions[edge])}|" if edge in drawn.conditions else link
+
+
+def _dot_node(drawn: _Drawn, number: int) -> str:
+    name = _dot_text(drawn.flow.steps[number].display_name)
+    if not drawn.outcomes:
+        return f'label="{name}"'
+    fill, line = COLOURS[drawn.outcomes[number].kind]
+    return f'label="{name}\\n{_dot_text(drawn.words[number])}", style=filled, fillcolor="{fill}", color="{line}"'
+
+
+def _dot_edge(drawn: _Drawn, edge: tuple[int, int]) -> str:
+    parts = [f'label="{_dot_text(drawn.conditions[edge])}"'] if edge in drawn.conditions else []
+    parts += [] if drawn.is_taken(*edge) else ["style=dashed", 'color="#a0a0aa"']
+    return f" [{', '.join(parts)}]" if parts else ""
 
 
 def result_to_mermaid(result: ExecutionResult, *, direction: Direction = "LR") -> str:

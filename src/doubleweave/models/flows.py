@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -10,6 +10,9 @@ from doubleweave.models.contracts import DeterminismLevel, ToolSafetyContract
 from doubleweave.models.governance import FlowGovernance
 from doubleweave.models.refs import class_ref_from, resolve_class_ref
 from doubleweave.models.steps import DAGFlowStep, FlowStep
+
+if TYPE_CHECKING:
+    from doubleweave.models.records import ExecutionResult
 
 
 class FlowStatus(str, Enum):
@@ -74,23 +77,31 @@ class _FlowDefinition(BaseModel):
             return DeterminismLevel.PARTIAL
         return DeterminismLevel.FULL
 
-    def to_ascii(self) -> str:
+    def to_ascii(self, *, result: "ExecutionResult | None" = None) -> str:
         """Return the flow as lines of text. As `flow_to_ascii`."""
         from doubleweave.models.drawing import flow_to_ascii
 
-        return flow_to_ascii(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+        return flow_to_ascii(self, result=result)  # type: ignore[arg-type]  # every instance is of one of the two kinds
 
-    def to_mermaid(self, *, direction: Direction = "LR", show_schemas: bool = False) -> str:
+    def to_mermaid(
+        self, *, direction: Direction = "LR", show_schemas: bool = False, result: "ExecutionResult | None" = None
+    ) -> str:
         """Return the flow as a Mermaid graph. As `flow_to_mermaid`."""
         from doubleweave.models.drawing import flow_to_mermaid
 
-        return flow_to_mermaid(self, direction=direction, show_schemas=show_schemas)  # type: ignore[arg-type]  # of one of the two kinds
+        return flow_to_mermaid(self, direction=direction, show_schemas=show_schemas, result=result)  # type: ignore[arg-type]  # of one of the two kinds
 
-    def to_dot(self) -> str:
+    def to_dot(self, *, result: "ExecutionResult | None" = None) -> str:
         """Return the flow as a Graphviz digraph. As `flow_to_dot`."""
         from doubleweave.models.drawing import flow_to_dot
 
-        return flow_to_dot(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+        return flow_to_dot(self, result=result)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+
+    def to_svg(self, *, result: "ExecutionResult | None" = None) -> str:
+        """Return the flow as an SVG picture. As `flow_to_svg`."""
+        from doubleweave.models.svg import flow_to_svg
+
+        return flow_to_svg(self, result=result)  # type: ignore[arg-type]  # every instance is of one of the two kinds
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the flow as JSON. As `flow_to_json`."""

@@ -10,8 +10,11 @@ Edge = tuple[int, int]
 _MOST_BENDS = 15_000
 _MOST_SWEEPS = 8
 _APART = 20
+# Nodes from which on a drawing is less carefully made, not to take too long.
+_MANY = 4_000
 # How hard an edge pulls its ends to one height: those between two bends are seen to be crooked first.
 _PULLS = (1, 2, 8)
+_TO_THE_MIDDLE = 0.05
 
 
 class Node:
@@ -126,10 +129,11 @@ class Layers:
         for level in self.levels:
             for number, place in zip(level, self._spread(level, [0.0] * len(level), [1.0] * len(level)), strict=True):
                 self.nodes[number].y = place
+        rounds = 3 if len(self.nodes) > _MANY else 16
         for _ in range(3):
             self._pull(self.levels, self._before)
             self._pull(self.levels[::-1], self._after)
-        for _ in range(2):
+        for _ in range(rounds):
             self._pull(self.levels, self._around)
             self._pull(self.levels[::-1], self._around)
 
@@ -145,9 +149,10 @@ class Layers:
             for number in level:
                 pulls = neighbours(number)
                 weight = sum([pull for _, pull in pulls])
-                height = sum([nodes[end].y * pull for end, pull in pulls]) / weight if weight else nodes[number].y
-                wanted.append(height)
-                weights.append(weight or 0.1)
+                height = sum([nodes[end].y * pull for end, pull in pulls])
+                # The weak pull to the middle keeps long drawings level, and puts who has no neighbour somewhere.
+                wanted.append(height / (weight + _TO_THE_MIDDLE) if weight else nodes[number].y)
+                weights.append(weight + _TO_THE_MIDDLE)
             for number, place in zip(level, self._spread(level, wanted, weights), strict=True):
                 nodes[number].y = place
 

@@ -29,7 +29,7 @@ NAME_COLUMNS = 28
 LABEL_COLUMNS = 32
 # Pixels for each column of the two sizes of letters, and around a text.
 _NAME_PX, _SMALL_PX, _PADDING = 8, 7, 28
-_NARROWEST = 148
+_NARROWEST = 176
 _GAP, _WIDEST_GAP, _LABEL_GAP = 48, 160, 22
 # How far from its step an edge that goes below the drawing turns.
 _TURN = 14
