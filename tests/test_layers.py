@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "executor",
         "flow",
         "fuzz",
+        "pages",
         "plugins",
         "registry",
         "stores",
@@ -47,11 +48,15 @@ ALLOWED: dict[str, set[str]] = {
     "fuzz": {"attest", "errors", "executor", "models", "testing", "tools"},
     "cli": BELOW_THE_LANES | {"__init__", "attest", "executor", "flow", "fuzz", "pages", "registry", "stores", "tools"},
     "mcp": BELOW_THE_LANES | {"executor", "export", "tools"},
+    "pages": {"errors", "models"},
     "__main__": {"cli"},
     "examples": {"__init__", "errors", "executor", "flow"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}
-MAY_WAIT = {"_lanes", "tools", "stores", "integrations", "testing", "examples", "cli", "mcp"}
+MAY_WAIT = {"_lanes", "tools", "stores", "integrations", "testing", "examples", "cli", "mcp", "pages"}
+# Live pages are served to browsers, under an address that nobody can guess.
+MAY_SERVE = {"pages"}
+SERVING = {"http", "secrets"}
 # What they draw comes from a seed that they are given, and no run depends on it.
 MAY_DRAW = {"attest", "fuzz"}
 OUTSIDE_WORLD = {
@@ -82,6 +87,7 @@ def faults(layer: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         for module in imports(node):
             top, _, rest = module.partition(".")
+            serves = layer in MAY_SERVE and top in SERVING
             below = rest.split(".")[0]
             target = below if below in ALLOWED else "__init__"
             if top == "doubleweave":
@@ -89,7 +95,7 @@ def faults(layer: str, tree: ast.Module) -> Iterator[str]:
             else:
                 forbidden = (
                     (top in WAITING and layer not in MAY_WAIT)
-                    or (top in OUTSIDE_WORLD and layer != "examples" and not (top == "random" and draws))
+                    or (top in OUTSIDE_WORLD and layer != "examples" and not (top == "random" and draws) and not serves)
                     or (top in NOT_IN_CORE and layer == "core")
                 )
             # A lane cannot name itself in full, for its source is both lanes.
@@ -194,6 +200,8 @@ RANDOM = [
     ("models/a.py", "import secrets\nclass RetryPolicy: pass", "imports secrets"),
     ("testing/a.py", "import random", "imports random"),
     ("fuzz/a.py", "import secrets", "imports secrets"),
+    ("pages/a.py", "import requests", "imports requests"),
+    ("pages/a.py", "from doubleweave.executor import FlowExecutor", "imports doubleweave.executor"),
     ("executor.py", "from doubleweave.fuzz import FlowFuzzer", "imports doubleweave.fuzz"),
 ]
 
@@ -217,6 +225,7 @@ def test_a_module_that_leaves_its_layer_is_found(path: str, text: str, fault: st
         ("models/a.py", "import random\nclass RetryPolicy: pass"),
         ("attest/a.py", "import random\nfrom doubleweave.executor import FlowExecutor"),
         ("fuzz/a.py", "import random\nfrom doubleweave.attest.values import generate_value"),
+        ("pages/a.py", "import secrets, threading\nfrom http.server import ThreadingHTTPServer"),
         ("testing/a.py", "from threading import Lock\nfrom doubleweave._sync.executor import drive"),
         (
             "core/a.py",
