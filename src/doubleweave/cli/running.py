@@ -55,9 +55,7 @@ def run(
     version: Annotated[
         str | None, typer.Option("--version", metavar="V", help="The version the flow must have.")
     ] = None,
-    discover_dir: Annotated[
-        Path | None, typer.Option("--discover-dir", metavar="DIR", help="Where the flows of sub-flow steps are.")
-    ] = None,
+    discover_dir: options.SubFlows = None,
     on_async_lane: options.OnAsyncLane = False,
     concurrency: Concurrency = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Call no tool that changes anything.")] = False,
@@ -79,7 +77,7 @@ def run(
     initial_input = read_input(input_, input_file)
     job = Job(
         tools=known,
-        flows=[flow, *_others(discover_dir, flow)],
+        flows=[flow, *other_flows(discover_dir, flow)],
         on_async_lane=on_async_lane,
         concurrency=concurrency,
         checkpoint_dir=checkpoint_dir,
@@ -183,7 +181,7 @@ class Job:
         return executor
 
 
-def _others(directory: Path | None, flow: AnyFlow) -> list[AnyFlow]:
+def other_flows(directory: Path | None, flow: AnyFlow) -> list[AnyFlow]:
     """Return the flows of a directory, but for the one that is to run, which may lie there too."""
     if directory is None:
         return []
@@ -213,14 +211,19 @@ class Report:
 
     def _write(self, result: dw.ExecutionResult) -> None:
         if self.trace_out is not None:
-            kept = dw.redact_execution_result(result, dw.RedactionPolicy() if self.redact else None)
-            write_output(self.trace_out, kept.model_dump_json(indent=2, fallback=str) + "\n")
+            write_trace(self.trace_out, result, self.redact)
 
     def _print(self, result: dw.ExecutionResult) -> None:
         if self.format is Format.JSON:
             typer.echo(result.model_dump_json(indent=2, fallback=str))
         else:
             _print_result(result)
+
+
+def write_trace(path: Path, result: dw.ExecutionResult, redact: bool) -> None:
+    """Write a result as JSON, secrets masked if so asked, or end the command."""
+    kept = dw.redact_execution_result(result, dw.RedactionPolicy() if redact else None)
+    write_output(path, kept.model_dump_json(indent=2, fallback=str) + "\n")
 
 
 def _complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
