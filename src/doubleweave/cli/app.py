@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from doubleweave.cli import checking, comparing, evidence, running, showing
+from doubleweave.cli import checking, comparing, evidence, profiling, running, showing
 from doubleweave.cli.text import PROG, _error_line
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.product import __version__
@@ -59,5 +59,6 @@ app.command("inspect")(showing.inspect)
 app.command("viz")(showing.viz)
 app.command("explain")(showing.explain)
 app.command("diff")(comparing.diff)
+app.command("profile")(profiling.profile)
 app.command("attest")(evidence.attest)
 app.command("fuzz")(evidence.fuzz)

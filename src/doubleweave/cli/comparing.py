@@ -11,7 +11,7 @@ import typer
 import doubleweave as dw
 from doubleweave.cli import options
 from doubleweave.cli.sources import read_trace
-from doubleweave.cli.text import Format, emit_envelope, fail, say
+from doubleweave.cli.text import Format, emit_envelope, fail, say_lines
 
 Tolerance = Annotated[
     float | None,
@@ -41,9 +41,7 @@ def diff(
     if format_ is Format.JSON:
         emit_envelope(data)
     else:
-        for line in comparison_lines(data):
-            # What a tool or an error is called does not get a line of its own.
-            say(line.replace("\n", "\\n"))
+        say_lines(comparison_lines(data))
     raise typer.Exit(0 if data["identical"] else 1)
 
 

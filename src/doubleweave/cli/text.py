@@ -79,6 +79,12 @@ def say(message: str = "", *, err: bool = False) -> None:
     typer.echo(printable(message), err=err)
 
 
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines of a result; a name or a message in one of them does not get a line of its own."""
+    for line in lines:
+        say(line.replace("\n", "\\n"))
+
+
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print columns under their headings; numbers stand right, `ok` and its opposites are coloured on a terminal."""
     from rich.console import Console
