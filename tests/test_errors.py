@@ -260,6 +260,32 @@ ROWS = [
         "Contrib tool 't' failed: bad.",
     ),
     Row(
+        "CW-E024",
+        "MCPError",
+        ("node", "it is gone"),
+        {},
+        {"server": "node", "detail": "it is gone"},
+        "MCP server 'node': it is gone.",
+    ),
+    Row(
+        "CW-E025",
+        "MCPSchemaConversionError",
+        ("node", "t", "bad."),
+        {},
+        {"server": "node", "tool_name": "t", "detail": "bad."},
+        "MCP server 'node': tool 't' cannot be taken over: bad; take others with only=.",
+        "MCPError",
+    ),
+    Row(
+        "CW-E026",
+        "MCPToolInvocationError",
+        ("node", "t", "no such file."),
+        {},
+        {"server": "node", "tool_name": "t", "detail": "no such file."},
+        "MCP server 'node': tool 't' failed: no such file.",
+        "MCPError",
+    ),
+    Row(
         "CW-E029",
         "ApprovalDeniedError",
         ("t", 3, "no..."),
@@ -464,7 +490,13 @@ def test_e_2_e_14_codes_are_well_formed_unique_and_never_reserved() -> None:
     codes = [cls.__dict__["code"] for cls in library_classes()]
     assert all(re.fullmatch(r"CW-E\d{3}", code) for code in codes)
     assert len(codes) == len(set(codes))
-    assert not RESERVED_CODES & set(codes)
+    with_its_meaning = {
+        "CW-E024": "MCPError",
+        "CW-E025": "MCPSchemaConversionError",
+        "CW-E026": "MCPToolInvocationError",
+    }
+    reserved = {cls.code: cls.__name__ for cls in library_classes() if cls.code in RESERVED_CODES}
+    assert reserved == with_its_meaning
 
 
 def test_the_word_version_is_absent_without_a_version() -> None:

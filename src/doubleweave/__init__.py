@@ -26,7 +26,8 @@ _HOMES = {
             "error_code_for error_code_registry FlowAlreadyExistsError FlowCancelledError FlowCompositionError "
             "FlowExecutionError FlowNotFoundError FlowSerializationError FlowStatusError GuardrailViolationError "
             "InputMappingError InvalidFlowVersionError JsonSchemaDefinitionError JsonSchemaMismatchError "
-            "KernelInvocationError OutputMappingError PluginDiscoveryError PredicateSyntaxError "
+            "KernelInvocationError MCPError MCPSchemaConversionError MCPToolInvocationError OutputMappingError "
+            "PluginDiscoveryError PredicateSyntaxError "
             "SafetyCeilingError SchemaRefPolicyError SchemaValidationError ToolDefinitionError ToolNotFoundError "
             "ToolOutputSizeError ToolTimeoutError"
         ),
@@ -149,6 +150,9 @@ if TYPE_CHECKING:
     from doubleweave.errors import JsonSchemaDefinitionError as JsonSchemaDefinitionError
     from doubleweave.errors import JsonSchemaMismatchError as JsonSchemaMismatchError
     from doubleweave.errors import KernelInvocationError as KernelInvocationError
+    from doubleweave.errors import MCPError as MCPError
+    from doubleweave.errors import MCPSchemaConversionError as MCPSchemaConversionError
+    from doubleweave.errors import MCPToolInvocationError as MCPToolInvocationError
     from doubleweave.errors import OutputMappingError as OutputMappingError
     from doubleweave.errors import PluginDiscoveryError as PluginDiscoveryError
     from doubleweave.errors import PredicateSyntaxError as PredicateSyntaxError

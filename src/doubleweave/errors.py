@@ -355,6 +355,40 @@ class ContribError(DoubleweaveError):
         super().__init__(f"Contrib tool '{tool_name}' failed: {detail}.")
 
 
+class MCPError(DoubleweaveError):
+    """An MCP server cannot be reached, is gone, or does not keep to the protocol; `server` is its address without secrets."""
+
+    code: ClassVar[str] = "CW-E024"
+
+    def __init__(self, server: str, detail: str) -> None:
+        self.server = server
+        self.detail = detail
+        super().__init__(f"MCP server '{server}': {detail}.")
+
+
+class MCPSchemaConversionError(MCPError):
+    """A tool of an MCP server cannot be taken over."""
+
+    code: ClassVar[str] = "CW-E025"
+
+    def __init__(self, server: str, tool_name: str, detail: str) -> None:
+        of_tool = f"tool '{tool_name}' cannot be taken over: {detail.rstrip('.')}; take others with only="
+        super().__init__(server, of_tool)
+        self.tool_name = tool_name
+        self.detail = detail
+
+
+class MCPToolInvocationError(MCPError):
+    """A tool of an MCP server answered that it failed; `tool_name` is the server's name for it, `detail` what it said."""
+
+    code: ClassVar[str] = "CW-E026"
+
+    def __init__(self, server: str, tool_name: str, detail: str) -> None:
+        super().__init__(server, f"tool '{tool_name}' failed: {detail.rstrip('.')}")
+        self.tool_name = tool_name
+        self.detail = detail
+
+
 class ApprovalDeniedError(DoubleweaveError):
     """The approval callback denied a step, raised, or is missing although the step needs it."""
 

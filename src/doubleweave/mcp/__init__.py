@@ -10,5 +10,6 @@ except ImportError as error:
 from doubleweave.mcp.http import FlowHttpApp
 from doubleweave.mcp.limits import Limits
 from doubleweave.mcp.server import FlowServer
+from doubleweave.mcp.tools import MCPTools, import_mcp_tools
 
-__all__ = ["FlowHttpApp", "FlowServer", "Limits"]
+__all__ = ["FlowHttpApp", "FlowServer", "Limits", "MCPTools", "import_mcp_tools"]
