@@ -14,7 +14,8 @@ except ImportError as error:
 from doubleweave.cli.app import app
 from doubleweave.cli.sources import _import_tools_from as _import_tools_from
 from doubleweave.cli.sources import get_default_registry, sanitize_path_component, set_default_registry
-from doubleweave.cli.text import CLI_SCHEMA_VERSION, PROG, _error_line, emit_envelope
+from doubleweave.cli.text import CLI_SCHEMA_VERSION, PROG, emit_envelope
+from doubleweave.cli.text import _error_line as _error_line
 
 __all__ = [
     "CLI_SCHEMA_VERSION",

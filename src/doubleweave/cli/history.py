@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import typer
@@ -71,16 +72,23 @@ class Forecast:
         self._left = history.step_ms()
         self._all = sum(self._left.values())
         self._total = history.total_ms()
+        self._since = perf_counter()
 
-    def finished(self, record: dw.StepRecord) -> None:
+    def finished(self, step_index: int) -> None:
         """Note that a step is over."""
-        self._left.pop(str(record.step_index), None)
+        self._left.pop(str(step_index), None)
+        self._since = perf_counter()
 
-    def left_seconds(self) -> float | None:
-        """Return how many seconds the run may still take; None when nobody knows.
+    def left_seconds(self, elapsed: float = 0.0) -> float | None:
+        """Return how many seconds the run may still take, some seconds after the last step was over; None when nobody knows.
 
         The usual time of a whole run is divided by the usual times of its steps: some of them overlap.
         """
         if self._total is None or not self._all:
             return None
-        return self._total / 1000 * sum(self._left.values()) / self._all
+        return max(0.0, self._total / 1000 * sum(self._left.values()) / self._all - elapsed)
+
+    def left_text(self) -> str:
+        """Return in words what may still be to come now; nothing when nobody knows."""
+        left = self.left_seconds(perf_counter() - self._since)
+        return "" if left is None else f"about {left:.0f} s left" if left >= 1 else "less than 1 s left"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import doubleweave as dw
 from doubleweave.cli.history import Forecast, History
-from doubleweave.cli.text import printable, say
+from doubleweave.cli.text import say
 
 
 @contextmanager
@@ -17,12 +16,14 @@ def progress_display(on_terminal: bool) -> Iterator[dw.BaseMiddleware]:
     if not on_terminal:
         yield ProgressLines()
         return
+    from doubleweave.cli.progress_bar import ProgressBar
+
     display = ProgressBar()
     with display.shown():
         yield display
 
 
-class _OneRun(dw.BaseMiddleware):
+class OneRun(dw.BaseMiddleware):
     """Passes on what concerns the first run, and not the sub-flows that it runs."""
 
     _trace_id: str | None = None
@@ -46,7 +47,7 @@ class _OneRun(dw.BaseMiddleware):
 
     def on_step_end(self, ctx: dw.StepEndContext) -> None:
         if ctx.trace_id == self._trace_id:
-            self._forecast.finished(ctx.step_record)
+            self._forecast.finished(ctx.step_record.step_index)
             self.step_ended(ctx.step_record)
 
     def on_flow_end(self, ctx: dw.FlowEndContext) -> None:
@@ -70,7 +71,7 @@ class _OneRun(dw.BaseMiddleware):
         """The run is over."""
 
 
-class ProgressLines(_OneRun):
+class ProgressLines(OneRun):
     """A line on stderr for each thing that happens."""
 
     def started(self, ctx: dw.FlowStartContext) -> None:
@@ -91,64 +92,6 @@ class ProgressLines(_OneRun):
         _line(f"{counted} {record.tool_name}: {outcome} ({record.duration_ms:.1f} ms){left}")
 
 
-class ProgressBar(_OneRun):
-    """A line on the terminal that changes: what is done, what is running or retried, how long it took and may still take."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[flow]}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", markup=False),
-            TextColumn("{task.fields[now]}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task: Any = None
-        self._running: dict[int, str] = {}
-        self._retried: dict[int, int] = {}
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Show the line until the end of the block, and leave no trace of it."""
-        with self._progress:
-            yield
-
-    def started(self, ctx: dw.FlowStartContext) -> None:
-        name = printable(ctx.flow_name)
-        self._task = self._progress.add_task("", total=ctx.total_steps, flow=name, now="", left="")
-        self._show()
-
-    def step_started(self, ctx: dw.StepStartContext) -> None:
-        self._running[ctx.step_index] = printable(ctx.tool_name)
-        self._show()
-
-    def attempt_failed(self, ctx: dw.AttemptEndContext) -> None:
-        self._retried[ctx.step_index] = ctx.attempt
-        self._show()
-
-    def step_ended(self, record: dw.StepRecord) -> None:
-        self._running.pop(record.step_index, None)
-        self._retried.pop(record.step_index, None)
-        if record.step_index >= 0:
-            self._progress.advance(self._task)
-        self._show()
-
-    def _show(self) -> None:
-        names = [f"{name}{_attempt(self._retried.get(index))}" for index, name in self._running.items()]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        self._progress.update(self._task, now=", ".join(names[:3]) + more, left=_about(self._forecast))
-
-
-def _attempt(failed: int | None) -> str:
-    return "" if failed is None else f" (retry {failed})"
-
-
 def _line(text: str) -> None:
     say(text.replace("\n", " "), err=True)
 
@@ -158,5 +101,5 @@ def _steps(number: int) -> str:
 
 
 def _about(forecast: Forecast) -> str:
-    left = forecast.left_seconds()
-    return "" if left is None else f", about {left:.0f} s left" if left >= 1 else ", less than 1 s left"
+    left = forecast.left_text()
+    return f", {left}" if left else ""
