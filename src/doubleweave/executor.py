@@ -354,7 +354,7 @@ class FlowExecutor(_Executor):
         stops the run at its next step boundary and waits for that.
 
         Raises:
-            What `execute_flow` raises; errors from before the run's start come without any event.
+            DoubleweaveError: What `execute_flow` raises; errors from before the run's start come without any event.
         """
         token = LinkedToken(cancel_token)
         request = self._request(
@@ -374,7 +374,7 @@ class FlowExecutor(_Executor):
             CheckpointVersionError: The snapshot has a format of another major version.
             FlowNotFoundError: The flow is not registered any more.
             CheckpointDriftError: The flow's version or a tool's schema has changed since.
-            Otherwise what `execute_flow` raises.
+            DoubleweaveError: Otherwise what `execute_flow` raises.
         """
         return drive(self._resumed(trace_id))
 
@@ -390,7 +390,7 @@ class FlowExecutor(_Executor):
 
         Raises:
             ValueError: `resume_from_step` is positive for a DAG or lies behind the end of the flow; `mode` is no mode.
-            Otherwise what `execute_flow` raises.
+            DoubleweaveError: Otherwise what `execute_flow` raises.
         """
         return drive(self._replayed(result, mode, resume_from_step))
 

@@ -199,7 +199,7 @@ class StreamingTool(Tool):
 
         Raises:
             ToolDefinitionError: A chunk comes after the final one, or no chunk is final.
-            Otherwise what `run` raises, but for the time limit.
+            DoubleweaveError: Otherwise what `run` raises, but for the time limit.
         """
         async with aclosing(self._chunks(self.validate_input(raw_inputs))) as chunks:
             async for chunk in chunks:

@@ -73,7 +73,7 @@ def attest_flow(
         ValueError: `repeats` is below 2, or there is no input to run.
         AttestationInputError: No input can be generated; says for which field.
         TypeError: The runs of the executor have to be awaited.
-        Otherwise what `execute_flow` raises before a run has started.
+        DoubleweaveError: Otherwise what `execute_flow` raises before a run has started.
     """
     require_blocking(executor, "attest_flow_async(...)")
     return conduct(_attestation(flow, executor, n, repeats, seed, seed_inputs))

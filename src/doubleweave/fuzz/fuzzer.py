@@ -58,7 +58,7 @@ class FlowFuzzer:
         Raises:
             FuzzConfigError: `runs` is below 1, or there is neither an input nor a schema to generate one from.
             TypeError: The runs of the executor have to be awaited.
-            Otherwise what `execute_flow` raises before a run has started.
+            DoubleweaveError: Otherwise what `execute_flow` raises before a run has started.
         """
         require_blocking(self.executor, "FlowFuzzer.run_async(...)")
         return conduct(self._procedure(runs, seed, base_input))

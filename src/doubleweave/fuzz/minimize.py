@@ -28,7 +28,7 @@ def minimize_failure(
     Raises:
         FuzzConfigError: `failing_input` does not violate the property.
         TypeError: The runs of the executor have to be awaited; use `minimize_failure_async`.
-        Otherwise what `execute_flow` raises before a run has started.
+        DoubleweaveError: Otherwise what `execute_flow` raises before a run has started.
     """
     require_blocking(executor, "minimize_failure_async(...)")
     return conduct(_minimizing(Trials(executor, flow), failing_input, prop, max_rounds))
