@@ -103,6 +103,12 @@ class _FlowDefinition(BaseModel):
 
         return flow_to_svg(self, result=result)  # type: ignore[arg-type]  # every instance is of one of the two kinds
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the flow. As `flow_to_html`."""
+        from doubleweave.models.html import flow_to_html
+
+        return flow_to_html(self)  # type: ignore[arg-type]  # every instance is of one of the two kinds
+
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the flow as JSON. As `flow_to_json`."""
         from doubleweave.models.flow_files import flow_to_json

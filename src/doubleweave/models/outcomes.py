@@ -11,7 +11,7 @@ from doubleweave.models.topology import dag_levels
 
 OutcomeKind: TypeAlias = Literal["ok", "cached", "fallback", "skipped", "failed", "not run"]
 
-_MARKS: dict[OutcomeKind, str] = {
+MARKS: dict[OutcomeKind, str] = {
     "ok": "✓ ",
     "cached": "✓ ",
     "fallback": "✓ ",
@@ -36,7 +36,7 @@ class Outcome:
 
     def words(self, step: FlowStep) -> str:
         """Return the outcome of a step in one line, with its time, retries and what else is not as usual."""
-        return _MARKS[self.kind] + ", ".join(self._parts(step))
+        return MARKS[self.kind] + ", ".join(self._parts(step))
 
     def _parts(self, step: FlowStep) -> list[str]:
         record = self.record

@@ -51,6 +51,12 @@ class StepRecord(BaseModel):
             self.error_code = error_code_for(self.error_type)
         return self
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the record. As `record_to_html`."""
+        from doubleweave.models.html import record_to_html
+
+        return record_to_html(self)
+
 
 class ExecutionResult(BaseModel):
     """What one run did: its records in order, its final context, its times and, when asked for, its cost estimate.
@@ -85,6 +91,12 @@ class ExecutionResult(BaseModel):
         from doubleweave.models.drawing import result_to_mermaid
 
         return result_to_mermaid(self, direction=direction)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the result. As `result_to_html`."""
+        from doubleweave.models.html import result_to_html
+
+        return result_to_html(self)
 
     # Whatever reads the instance as a whole reads this, pydantic's own serializer too, also when it stands in another model.
     @property
