@@ -46,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "testing": BELOW_THE_LANES | {"_sync", "executor", "registry", "stores", "tools"},
     "attest": {"errors", "executor", "models", "testing"},
     "fuzz": {"attest", "errors", "executor", "models", "testing", "tools"},
-    "cli": BELOW_THE_LANES | {"__init__", "attest", "executor", "flow", "fuzz", "pages", "registry", "stores", "tools"},
+    "cli": BELOW_THE_LANES
+    | {"__init__", "attest", "executor", "flow", "fuzz", "mcp", "pages", "registry", "stores", "tools"},
     "mcp": BELOW_THE_LANES | {"executor", "export", "tools"},
     "pages": {"errors", "models"},
     "__main__": {"cli"},
@@ -56,7 +57,7 @@ WAITING = {"asyncio", "threading", "queue", "concurrent"}
 MAY_WAIT = {"_lanes", "tools", "stores", "integrations", "testing", "examples", "cli", "mcp", "pages"}
 # Live pages are served to browsers, under an address that nobody can guess.
 MAY_SERVE = {"pages"}
-SERVING = {"http", "secrets"}
+SERVING = {"http", "secrets", "socket"}
 # What they draw comes from a seed that they are given, and no run depends on it.
 MAY_DRAW = {"attest", "fuzz"}
 OUTSIDE_WORLD = {

@@ -6,18 +6,20 @@ from typing import Any
 from doubleweave.errors import JsonSchemaDefinitionError
 from doubleweave.models.pointers import PointerResolutionError, resolve_pointer
 
-_KEPT = frozenset(
-    "title description default examples deprecated type enum const required minimum maximum exclusiveMinimum exclusiveMaximum "
-    "multipleOf minLength maxLength minItems maxItems minProperties maxProperties".split()
-)
-_NODES, _DEPTH, _CHOICES = 2_000, 40, 20
+_NOTES = ("title", "description", "default", "examples", "deprecated")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength")
+_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
+_KEPT = frozenset({*_NOTES, *_BOUNDS, *_COUNTS, "type", "const"})
+_LISTS = frozenset({"enum", "required"})
+_CHOICES = frozenset({"anyOf", "allOf", "oneOf"})
+_PARTS, _DEPTH = 1_000, 40
 
 
 def tamed(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema that every value matches that matches `document`, without what may take for ever to check.
 
     Types, names, required keys, enumerations and bounds stay, at every depth, and references are put in place. Patterns and
-    formats go, conditions, negations, uniqueness, what recurs, and whatever is beyond 2,000 parts or 40 levels; of `oneOf`
+    formats go, conditions, negations, uniqueness, what recurs, and whatever is beyond 1,000 parts or 40 levels; of `oneOf`
     stays that one at least has to match.
 
     Raises:
@@ -30,38 +32,45 @@ def tamed(document: Mapping[str, Any]) -> dict[str, Any]:
 class _Taming:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = dict(document)
-        self._nodes = 0
+        self._left = _PARTS
 
     def tame(self, schema: Any, refs: tuple[str, ...], depth: int) -> Any:
-        self._nodes += 1
         if not isinstance(schema, Mapping):
             return schema
-        if self._nodes > _NODES or depth > _DEPTH:
+        if depth > _DEPTH or not self._has_room_for(1):
             return {}
         made = {key: value for key, value in schema.items() if key in _KEPT}
         for key, value in schema.items():
-            kept = self._part(key, value, schema, refs, depth + 1)
-            if kept is not None:
-                made["anyOf" if key == "oneOf" and "anyOf" not in schema else key] = kept
+            if key in _LISTS and isinstance(value, list) and self._has_room_for(len(value)):
+                made[key] = value
+        made.update(self._parts(schema, refs, depth + 1))
         ref = schema.get("$ref")
-        if ref is not None:
-            return self._referred(ref, made, refs, depth + 1)
+        return made if ref is None else self._referred(ref, made, refs, depth + 1)
+
+    def _has_room_for(self, parts: int) -> bool:
+        if parts > self._left:
+            return False
+        self._left -= parts
+        return True
+
+    def _parts(self, schema: Mapping[str, Any], refs: tuple[str, ...], depth: int) -> dict[str, Any]:
+        """Return the keywords of a schema that hold others."""
+        made: dict[str, Any] = {}
+        properties = schema.get("properties")
+        if isinstance(properties, Mapping):
+            made["properties"] = {name: self.tame(each, refs, depth) for name, each in properties.items()}
+        # What these two say depends on keywords that go.
+        if "items" in schema and "prefixItems" not in schema and not isinstance(schema["items"], list):
+            made["items"] = self.tame(schema["items"], refs, depth)
+        if "additionalProperties" in schema and "patternProperties" not in schema:
+            made["additionalProperties"] = self.tame(schema["additionalProperties"], refs, depth)
+        for key in _CHOICES & schema.keys():
+            if isinstance(schema[key], list) and not (key == "oneOf" and "anyOf" in schema):
+                choices = [self.tame(each, refs, depth) for each in schema[key]]
+                made["anyOf" if key == "oneOf" else key] = choices
         return made
 
-    def _part(self, key: str, value: Any, around: Mapping[str, Any], refs: tuple[str, ...], depth: int) -> Any:
-        """Return what stays of a keyword that holds schemas; None for nothing."""
-        if key == "properties" and isinstance(value, Mapping):
-            return {name: self.tame(each, refs, depth) for name, each in value.items()}
-        if key == "items" and isinstance(value, Mapping | bool) and "prefixItems" not in around:
-            return self.tame(value, refs, depth)
-        if key == "additionalProperties" and "patternProperties" not in around:
-            return self.tame(value, refs, depth)
-        is_choice = key in ("anyOf", "allOf") or (key == "oneOf" and "anyOf" not in around)
-        if is_choice and isinstance(value, list) and len(value) <= _CHOICES:
-            return [self.tame(each, refs, depth) for each in value]
-        return None
-
-    def _referred(self, ref: Any, beside: dict[str, Any], refs: tuple[str, ...], depth: int) -> dict[str, Any]:
+    def _referred(self, ref: Any, beside: dict[str, Any], refs: tuple[str, ...], depth: int) -> Any:
         if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
             raise JsonSchemaDefinitionError("$", f"the reference {ref!r} leads out of the document")
         if ref in refs or ref == "#":
@@ -71,6 +80,4 @@ class _Taming:
         except PointerResolutionError as error:
             raise JsonSchemaDefinitionError("$", f"the reference {ref!r} leads nowhere: {error.detail}") from error
         made = self.tame(target, (*refs, ref), depth)
-        if not isinstance(made, dict) or not beside:
-            return made if isinstance(made, dict) else beside
-        return {**made, **beside} if made.keys().isdisjoint(beside) else {"allOf": [made, beside]}
+        return {"allOf": [made, beside]} if beside else made
