@@ -1,0 +1,28 @@
+"""What the page of the command line shows is what its commands print, on both lanes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from console_pages import read_page, run_command, without_times
+
+PAGE = read_page("docs/cli.md")
+ON_A_LANE = re.compile(r"doubleweave (run|resume|attest|fuzz) ")
+
+
+@pytest.mark.parametrize("lane", ["", " --async"], ids=["sync", "async"])
+def test_each_command_prints_what_stands_below_it(lane: str, tmp_path: Path) -> None:
+    for name, text in PAGE.files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    shown, printed = [], []
+    for line, below in PAGE.commands:
+        shown.append(f"$ {line}\n{without_times(below)}")
+        on_lane = ON_A_LANE.sub(lambda found: f"{found[0].rstrip()}{lane} ", line)
+        printed.append(f"$ {line}\n{without_times(run_command(on_lane, tmp_path))}")
+    assert printed == shown
+
+
+def test_the_page_shows_a_flow_and_its_tools() -> None:
+    assert set(PAGE.files) == {"order.flow.yaml", "shop.py"}
+    assert len(PAGE.commands) > 10
