@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
@@ -102,6 +103,8 @@ def serve(
     withhold = over_http if tell_errors is None else not tell_errors
     try:
         if not over_http:
+            # A thread waits for stdin, and nothing but its end can wake it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             server.run_stdio(withhold_errors=withhold)
         else:
             server.run_http(

@@ -8,9 +8,9 @@ from typing import Any
 from mcp import types
 
 from doubleweave.errors import DoubleweaveError, FlowNotFoundError
-from doubleweave.mcp.safety import Executor, contract_of
+from doubleweave.mcp.safety import Executor, contract_of, first_above
 from doubleweave.mcp.schemas import input_document, output_schema
-from doubleweave.models.contracts import SideEffectLevel, ToolSafetyContract, side_effect_exceeds
+from doubleweave.models.contracts import SideEffectLevel, ToolSafetyContract
 from doubleweave.models.flows import AnyFlow, FlowStatus
 from doubleweave.models.json_schema import JsonSchema
 
@@ -89,10 +89,8 @@ class Offers:
             return f"its status is '{FlowStatus(flow.status).value}'"
         if not _TOOL_NAME.fullmatch(flow.name):
             return "its name cannot be a tool's: up to 128 letters, digits, dots, underscores and dashes"
+        above = first_above(flow, self.executor, self.ceiling)
+        if above is not None:
+            return f"{above}, above '{self.ceiling.value}'"
         contract = contract_of(flow, self.executor)
-        if side_effect_exceeds(contract.side_effects, self.ceiling):
-            level = contract.side_effects.value
-            return (
-                f"its side effects are '{level}', by its tools or for want of a contract, above '{self.ceiling.value}'"
-            )
         return FlowOffer(flow, contract, input_document(flow, self.executor), output_schema(flow, self.executor))
