@@ -77,7 +77,8 @@ _HOMES = {
         "models.storage": "InMemoryStore RegistryStore",
         "models.svg": "flow_to_svg",
         "models.versions": "FLOW_FORMAT_VERSION LEGACY_VERSION major same_major SNAPSHOT_VERSION TRACE_SCHEMA_VERSION",
-        "pages": "run_page",
+        "pages.live": "LivePage",
+        "pages.render": "run_page",
         "plugins": "discover_flows discover_tools",
         "registry": "FlowRegistry",
         "stores.flow_directories": "ReloadReport WatchHandle",
@@ -297,7 +298,8 @@ if TYPE_CHECKING:
     from doubleweave.models.versions import TRACE_SCHEMA_VERSION as TRACE_SCHEMA_VERSION
     from doubleweave.models.versions import major as major
     from doubleweave.models.versions import same_major as same_major
-    from doubleweave.pages import run_page as run_page
+    from doubleweave.pages.live import LivePage as LivePage
+    from doubleweave.pages.render import run_page as run_page
     from doubleweave.plugins import discover_flows as discover_flows
     from doubleweave.plugins import discover_tools as discover_tools
     from doubleweave.registry import FlowRegistry as FlowRegistry

@@ -54,7 +54,7 @@ def report_data(result: ExecutionResult, flow: AnyFlow | None, other: ExecutionR
 
 def render(data: Data, *, live: bool = False) -> str:
     """Return the page that shows `data`; a live one is fed by the address `events` beside it."""
-    style, script = _part("page.css"), _part("page.js")
+    style, script = _part("page.css"), _script()
     sources = {"default": "'none'", "style": _hash(style), "script": _hash(script), "img": "data:"}
     policy = "; ".join(f"{kind}-src {source}" for kind, source in sources.items())
     parts = {
@@ -80,6 +80,13 @@ def json_in_html(data: Data) -> str:
 @cache
 def _part(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    """Return the parts of the script as the body of one function."""
+    parts = "base head timeline graph table detail input live".split()
+    return "".join(['"use strict";\n(() => {\n', *(_part(f"{name}.js") for name in parts), "})();\n"])
 
 
 def _hash(text: str) -> str:
