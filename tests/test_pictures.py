@@ -32,6 +32,7 @@ from executors_under_test import execute, lanes, make_executor
 from lanes_under_test import number_tool
 from random_flows import INNER, dag_flows, linear_flows
 from random_flows import tools as random_tools
+from test_readme import ROOT, blocks, printed_by
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -142,10 +143,12 @@ def test_a_picture_of_a_run_shows_the_branch_taken(lane: str) -> None:
     assert [texts(one)[-1] for one in drawn(svg, "dw-step")] == [
         *("✓ # ms", "– branch not taken", "✓ # ms", "– branch not taken", "✓ # ms")
     ]
-    assert [one.get("class") for one in drawn(svg, "dw-edge")] == [
-        *("dw-edge dw-off", "dw-edge", "dw-edge dw-off", "dw-edge dw-off", "dw-edge")
+    # What was taken is drawn last, on top.
+    assert [one.get("class") for one in drawn(svg, "dw-edge")] == ["dw-edge dw-off"] * 3 + ["dw-edge"] * 2
+    assert tips(drawn(svg, "dw-edge")) == [
+        *("top → left: top > 4 (not taken)", "left → below (not taken)", "below → end (not taken)"),
+        *("top → right: otherwise", "right → end"),
     ]
-    assert tips(drawn(svg, "dw-edge"))[:2] == ["top → left: top > 4 (not taken)", "top → right: otherwise"]
 
 
 @lanes
@@ -157,7 +160,7 @@ def test_a_picture_of_a_failed_run_shows_where_it_failed(lane: str) -> None:
         *(["a", "✓ # ms"], ["boom", "✗ FlowExecutionError, …"], ["b", "not run"])
     ]
     assert "no <price> for 2" in tips(drawn(svg, "dw-step"))[1]
-    assert [one.get("class") for one in drawn(svg, "dw-edge")] == ["dw-edge", "dw-edge dw-off"]
+    assert [one.get("class") for one in drawn(svg, "dw-edge")] == ["dw-edge dw-off", "dw-edge"]
     assert "✗ failed in # ms · 1 ok, 1 failed, 1 not run" in texts(ET.fromstring(svg))
 
 
@@ -309,10 +312,16 @@ def test_every_step_and_edge_is_drawn_once(flow: AnyFlow, with_result: bool) -> 
     assert [texts(one)[0] for one in drawn(svg, "dw-step")] == [step.display_name for step in flow.steps]
     ends = [[step.step_id if isinstance(step, DAGFlowStep) else step.display_name] for step in flow.steps]
     found = [tip.removesuffix(" (not taken)").split(": ")[0] for tip in tips(drawn(svg, "dw-edge"))]
-    assert found == [f"{ends[one][0]} → {ends[other][0]}" for one, other in edges_of(flow)]
+    assert sorted(found) == sorted(f"{ends[one][0]} → {ends[other][0]}" for one, other in edges_of(flow))
     if result is not None:
         records = {record.step_index for record in result.execution_log} & set(range(len(flow.steps)))
         assert sum("not-run" not in kind for kind in kinds(svg)) == len(records)
+
+
+def test_the_picture_in_the_docs_is_the_one_that_its_example_makes() -> None:
+    shared = blocks("docs/pictures.md", "python")[0]
+    svg = printed_by(shared, "print(order.to_svg(result=executor.execute_flow('order', {'item': 'desk'})), end='')")
+    assert without_times((ROOT / "docs/pictures.svg").read_text(encoding="utf-8")) == without_times(svg)
 
 
 HOSTILE = [

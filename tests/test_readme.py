@@ -27,6 +27,7 @@ PAGES = [
     "docs/testing.md",
     "docs/checking.md",
     "docs/migration.md",
+    "docs/pictures.md",
 ]
 EXAMPLES = [(page, number) for page in PAGES for number in range(len(blocks(page, "text")))]
 

@@ -12,7 +12,7 @@ _MOST_SWEEPS = 8
 _APART = 20
 # Nodes from which on a drawing is less carefully made, not to take too long.
 _MANY = 4_000
-# How hard an edge pulls its ends to one height: those between two bends are seen to be crooked first.
+# How hard an edge pulls its ends to one height: it is seen to be crooked between two bends first, and behind its label.
 _PULLS = (1, 2, 8)
 _TO_THE_MIDDLE = 0.05
 
@@ -75,7 +75,7 @@ class Layers:
                 self.label_nodes[edge] = chain[-1]
             way = [source, *chain, target]
             for one, other in pairwise(way):
-                pull = _PULLS[(one >= self.steps) + (other >= self.steps)]
+                pull = _PULLS[2 if edge in wanted and other == target else (one >= self.steps) + (other >= self.steps)]
                 nodes[one].after.append((other, pull))
                 nodes[other].before.append((one, pull))
 

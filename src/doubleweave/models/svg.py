@@ -75,7 +75,7 @@ def flow_to_svg(flow: AnyFlow, *, result: ExecutionResult | None = None) -> str:
         f'<text class="dw-title" x="24" y="30">{escape(title)}</text>',
         f'<text class="dw-small" x="24" y="50">{escape(below)}</text>',
         f'<g transform="translate(0 {_HEADER})">',
-        *(_edge(flow, route, outcomes) for route in layout.edges),
+        *_edges(flow, layout, outcomes),
         *_steps(flow, layout, outcomes),
         "</g>",
         "</svg>\n",
@@ -188,8 +188,14 @@ def _short(text: str) -> str:
     return cut(RedactionPolicy().redact_text(text), _LONGEST)
 
 
-def _edge(flow: AnyFlow, route: Route, outcomes: list[Outcome]) -> str:
-    taken = not outcomes or is_taken(outcomes[route.source], outcomes[route.target])
+def _edges(flow: AnyFlow, layout: Layout, outcomes: list[Outcome]) -> Iterator[str]:
+    taken = [not outcomes or is_taken(outcomes[route.source], outcomes[route.target]) for route in layout.edges]
+    # What the run took lies on top.
+    for now in (False, True):
+        yield from (_edge(flow, route, now) for route, each in zip(layout.edges, taken, strict=True) if each is now)
+
+
+def _edge(flow: AnyFlow, route: Route, taken: bool) -> str:
     ends = f"{_edge_end(flow.steps[route.source])} → {_edge_end(flow.steps[route.target])}"
     tip = f"{ends}: {route.label}" if route.label else ends
     x, y = route.points[-1]
