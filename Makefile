@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 PLOT := .venvs/plot
 
 .PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers bench-peers-write bench-plot
-.PHONY: fuzz parity build
+.PHONY: fuzz parity build docs package-check
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,5 +70,11 @@ parity: $(STAMP) ## Compare the lanes on 20,000 random flows
 fuzz: $(STAMP) ## Read 100,000 hostile flow files and predicates
 	DOUBLEWEAVE_FUZZ_CASES=100000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/test_fuzzed_input.py
 
+docs: $(STAMP) ## Build the documentation site into dist/site, and fail on any warning
+	@$(BIN)/python tools/docs.py build
+
 build: $(STAMP) ## Build wheel and sdist into dist/
 	@$(BIN)/python -m hatchling build -d dist
+
+package-check: $(STAMP) ## Try wheel and sdist in fresh environments, with each extra alone
+	@$(BIN)/python tools/package_check.py
