@@ -95,7 +95,7 @@ class Places(NamedTuple):
         if not versions:
             names = ", ".join(sorted({each.flow.name for each in found})) or "(none found)"
             fail(f"flow '{name}' not found by {option}; found: {names}")
-        return max(versions, key=_version_key)
+        return max(versions, key=version_key)
 
     def flows(self) -> list[Found]:
         """Return every flow, in the order in which they are found; what is malformed is told on stderr."""
@@ -122,7 +122,8 @@ def _registered(name: str) -> AnyFlow:
     return _registry.get_flow(name)
 
 
-def _version_key(flow: AnyFlow) -> tuple[bool, Any]:
+def version_key(flow: AnyFlow) -> tuple[bool, Any]:
+    """Return what puts flows in the order of their versions; what is no version comes first, as text."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -169,13 +170,18 @@ def _import_tools_from(module: str) -> list[dw.Tool]:
     return [value for value in vars(import_user_module(module, "tools module")).values() if isinstance(value, dw.Tool)]
 
 
+def import_from_current_directory() -> None:
+    """Let modules be imported from the current directory, too."""
+    if not {"", os.getcwd()} & set(sys.path):
+        # It stays there: what the module imports when its tools run lies there too.
+        sys.path.insert(0, os.getcwd())
+
+
 def import_user_module(name: str, role: str) -> Any:
     """Import a module of the user's from the path or the current directory, or end the command."""
     if name.endswith(".py") or os.sep in name:
         fail(f"{role} not importable: {name}: give the name of a module, as in `import`, not a file", 2)
-    if not {"", os.getcwd()} & set(sys.path):
-        # It stays there: what the module imports when its tools run lies there too.
-        sys.path.insert(0, os.getcwd())
+    import_from_current_directory()
     try:
         return import_module(name)
     except (Exception, SystemExit) as error:
