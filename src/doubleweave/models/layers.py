@@ -14,7 +14,7 @@ _APART = 20
 _MANY = 4_000
 # How hard an edge pulls its ends to one height: it is seen to be crooked between two bends first, and behind its label.
 _PULLS = (1, 2, 8)
-_TO_THE_MIDDLE = 0.05
+_TO_THE_MIDDLE = 0.2
 
 
 class Node:
@@ -129,28 +129,21 @@ class Layers:
         for level in self.levels:
             for number, place in zip(level, self._spread(level, [0.0] * len(level), [1.0] * len(level)), strict=True):
                 self.nodes[number].y = place
-        rounds = 3 if len(self.nodes) > _MANY else 16
-        for _ in range(3):
-            self._pull(self.levels, self._before)
-            self._pull(self.levels[::-1], self._after)
+        rounds = 4 if len(self.nodes) > _MANY else 16
         for _ in range(rounds):
-            self._pull(self.levels, self._around)
-            self._pull(self.levels[::-1], self._around)
+            self._pull(self.levels)
+            self._pull(self.levels[::-1])
 
-    def _around(self, number: int) -> list[tuple[int, int]]:
-        node = self.nodes[number]
-        return node.before + node.after
-
-    def _pull(self, levels: list[list[int]], neighbours: Callable[[int], list[tuple[int, int]]]) -> None:
+    def _pull(self, levels: list[list[int]]) -> None:
         """Move the nodes of each level as close to the heights of their neighbours as their distances allow."""
         nodes = self.nodes
         for level in levels:
             wanted, weights = [], []
             for number in level:
-                pulls = neighbours(number)
+                pulls = nodes[number].before + nodes[number].after
                 weight = sum([pull for _, pull in pulls])
                 height = sum([nodes[end].y * pull for end, pull in pulls])
-                # The weak pull to the middle keeps long drawings level, and puts who has no neighbour somewhere.
+                # The weak pull to the middle keeps long drawings level. Who has no neighbour stays.
                 wanted.append(height / (weight + _TO_THE_MIDDLE) if weight else nodes[number].y)
                 weights.append(weight + _TO_THE_MIDDLE)
             for number, place in zip(level, self._spread(level, wanted, weights), strict=True):
