@@ -42,7 +42,7 @@ def readiness_lines(found: dict[str, Any]) -> Iterator[str]:
         missing = f" (missing: {', '.join(each['missing_modules'])}): {each['install']}"
         yield f"{'ok' if each['available'] else '-':<8}extra {each['extra']}{'' if each['available'] else missing}"
     failed = [text for is_ok, text in checks if not is_ok]
-    yield f"NOT READY: not so: {'; '.join(failed)}" if failed else "READY"
+    yield f"NOT READY: {'; '.join(failed)}" if failed else "READY"
 
 
 def extras() -> list[dict[str, Any]]:
