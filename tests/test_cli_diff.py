@@ -93,6 +93,13 @@ class TestRealRuns:
         )
 
 
+def test_en_3_traces_that_differ_are_no_error(shell: Shell) -> None:
+    called = compare(shell, trace(), trace(success=False), "-f", "json")
+    document = json.loads(called.out)
+    assert (document["status"], document["errors"], document["data"]["identical"]) == ("ok", [], False)
+    assert (called.code, called.err) == (1, "")
+
+
 class TestWhatDiffers:
     @pytest.mark.parametrize(
         ("values", "data", "line"),

@@ -41,8 +41,8 @@ def readiness_lines(found: dict[str, Any]) -> Iterator[str]:
     for each in found["extras"]:
         missing = f" (missing: {', '.join(each['missing_modules'])}): {each['install']}"
         yield f"{'ok' if each['available'] else '-':<8}extra {each['extra']}{'' if each['available'] else missing}"
-    failed = [text for is_ok, text in checks if not is_ok]
-    yield f"NOT READY: {'; '.join(failed)}" if failed else "READY"
+    failed = sum(not is_ok for is_ok, _ in checks)
+    yield f"NOT READY: {failed} of {len(checks)} checks failed" if failed else "READY"
 
 
 def extras() -> list[dict[str, Any]]:
