@@ -31,6 +31,9 @@ class FlowServer:
         max_side_effect_level: The highest side-effect level of a flow that is offered.
         limits: What one call may take, and all of them together.
         name: What the server calls itself.
+
+    Raises:
+        ValueError: There is no such side-effect level.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class FlowServer:
     ) -> None:
         self.limits = Limits() if limits is None else limits
         self._name = name
-        self._offers = Offers(executor, None if flows is None else frozenset(flows), max_side_effect_level)
+        self._offers = Offers(executor, None if flows is None else frozenset(flows), SideEffectLevel(max_side_effect_level))
         self._calls = FlowCalls(executor, self.limits)
 
     def offered(self) -> list[str]:
