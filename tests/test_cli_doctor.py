@@ -300,16 +300,17 @@ class TestPreflight:
     def test_dynamic_params_and_aliases_are_declared(self, shell: Shell) -> None:
         shell.write(
             "input_models.py",
-            "from pydantic import BaseModel, ConfigDict, Field, RootModel\n\n"
-            "class Named(BaseModel):\n    value: int = Field(alias='Value', validation_alias='VALUE')\n\n"
+            "from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel\n\n"
+            "class Named(BaseModel):\n    value: int = Field(alias='Value')\n    count: int = Field(validation_alias='COUNT')\n\n"
+            "class Choice(BaseModel):\n    value: int = Field(validation_alias=AliasChoices('a', 'b'))\n\n"
             "class Open(BaseModel):\n    model_config = ConfigDict(extra='allow')\n\n"
             "class Root(RootModel[dict[str, int]]):\n    pass\n",
         )
-        sources = ("value", "Value", "VALUE", "tenant", "other")
+        sources = ("value", "Value", "count", "COUNT", "tenant", "other")
         step = {"tool_name": "double", "input_mapping": {name: name for name in sources}}
         path = flow_file(shell, "named", step, input_schema_ref="input_models:Named", dynamic_params=["tenant"])
         assert self.unresolved(shell, path) == ["step 0 'double': input 'other'"]
-        for ref in ("input_models:Open", "input_models:Root"):
+        for ref in ("input_models:Open", "input_models:Root", "input_models:Choice"):
             assert self.unresolved(shell, flow_file(shell, "open", step, step, input_schema_ref=ref)) == []
 
     def test_a_capability_step_needs_no_tool(self, shell: Shell) -> None:

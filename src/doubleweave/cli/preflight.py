@@ -56,8 +56,10 @@ def _input_keys(flow: AnyFlow) -> set[str] | None:
         return set()
     if schema.model_config.get("extra") == "allow" or schema.__pydantic_root_model__:
         return None
-    aliases = [alias for field in schema.model_fields.values() for alias in (field.alias, field.validation_alias)]
-    return {*schema.model_fields, *(alias for alias in aliases if isinstance(alias, str))}
+    aliases = [field.validation_alias for field in schema.model_fields.values() if field.validation_alias is not None]
+    names = {*schema.model_fields, *(alias for alias in aliases if isinstance(alias, str))}
+    # Others are choices of aliases, or paths into the input.
+    return names if all(isinstance(alias, str) for alias in aliases) else None
 
 
 def _missing_tools(flow: AnyFlow, tools: Mapping[str, dw.Tool] | None) -> Iterator[Issue]:
