@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from doubleweave.cli import checking, comparing, evidence, profiling, running, showing
+from doubleweave.cli import (
+    checking,
+    comparing,
+    doctor,
+    evidence,
+    flows,
+    profiling,
+    running,
+    serving,
+    showing,
+    starting,
+)
 from doubleweave.cli.text import PROG, _error_line
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.product import __version__
@@ -50,8 +61,10 @@ def _main(
     _help_when_bare(ctx)
 
 
+app.command("init")(starting.init)
 app.command("run")(running.run)
 app.command("resume")(running.resume)
+app.command("serve")(serving.serve)
 app.command("validate")(checking.validate)
 app.command("check")(checking.check)
 app.command("dump-schema")(checking.dump_schema)
@@ -62,3 +75,5 @@ app.command("diff")(comparing.diff)
 app.command("profile")(profiling.profile)
 app.command("attest")(evidence.attest)
 app.command("fuzz")(evidence.fuzz)
+app.add_typer(flows.flows, name="flows")
+app.add_typer(doctor.doctor, name="doctor")
