@@ -20,7 +20,7 @@ _SHORTEST_SECRET = 4
 
 
 class Curtain:
-    """What may be seen of a run: every value and text passes through here.
+    """What may be seen of a run: every value and text passes through here, values before the messages that may quote them.
 
     Args:
         policy: What is masked; None for nothing.
@@ -28,28 +28,30 @@ class Curtain:
 
     def __init__(self, policy: RedactionPolicy | None) -> None:
         self._policy = policy
+        self._secrets: set[str] = set()
 
     def plain(self, value: dict[str, Any] | None) -> Any:
         """Return a value in its JSON form, redacted; a text that says why where it has none."""
         plain = _plain(value)
-        return self._policy.redact(plain) if self._policy and isinstance(plain, dict) else plain
+        if self._policy is None or not isinstance(plain, dict):
+            return plain
+        redacted = self._policy.redact(plain)
+        if redacted != plain:
+            self._secrets.update(_differing_texts(plain, redacted))
+        return redacted
 
     def value(self, value: dict[str, Any] | None) -> str | None:
         """Return the text of a value, redacted; None for None."""
         return None if value is None else text_of(self.plain(value))
 
-    def text(self, text: str, *values: dict[str, Any] | None) -> str:
-        """Return a message, redacted. What is masked in `values` is masked in it too: errors quote what they refuse."""
+    def text(self, text: str) -> str:
+        """Return a message, redacted. What was masked in a value before is masked in it too: errors quote what they refuse."""
         if self._policy is None:
             return text
-        for secret in sorted({each for value in values for each in self._masked(value)}, key=len, reverse=True):
+        # The longest first, for one may be part of another.
+        for secret in sorted((each for each in self._secrets if each in text), key=len, reverse=True):
             text = text.replace(secret, self._policy.redact_replacement)
         return self._policy.redact_text(text)
-
-    def _masked(self, value: dict[str, Any] | None) -> Iterator[str]:
-        plain = _plain(value)
-        if isinstance(plain, dict) and self._policy is not None:
-            yield from _differing_texts(plain, self._policy.redact(plain))
 
 
 def _plain(value: Any) -> Any:
@@ -136,7 +138,7 @@ def _rows(result: ExecutionResult, curtain: Curtain, start: datetime, prefix: st
     seen: dict[str, int] = {}
     for record in result.execution_log:
         id = unused_id(f"{prefix}{record.step_index}", seen)
-        yield row_data(record, curtain, start, id, depth, result.initial_input)
+        yield row_data(record, curtain, start, id, depth)
         if record.sub_result is not None:
             yield from _rows(record.sub_result, curtain, start, f"{id}/", depth + 1)
 
@@ -147,11 +149,8 @@ def unused_id(id: str, seen: dict[str, int]) -> str:
     return id if count == 1 else f"{id}~{count}"
 
 
-def row_data(
-    record: StepRecord, curtain: Curtain, start: datetime, id: str, depth: int, initial_input: dict[str, Any] | None
-) -> Data:
+def row_data(record: StepRecord, curtain: Curtain, start: datetime, id: str, depth: int) -> Data:
     """Return the row of a record, without what is not there; times are milliseconds since `start`."""
-    values = (record.inputs, record.outputs, initial_input)
     row = {
         "id": id,
         "depth": depth,
@@ -165,12 +164,12 @@ def row_data(
         "inputs": curtain.value(record.inputs),
         "outputs": curtain.value(record.outputs),
         "retries": record.retry_count,
-        "retryErrors": [curtain.text(text, *values) for text in record.retry_errors],
+        "retryErrors": [curtain.text(text) for text in record.retry_errors],
         "cached": record.cached,
         "fallback": record.fallback_used and (record.fallback_tool_name or "yes"),
         "flow": record.flow_name,
         "trace": record.sub_result and record.sub_result.trace_id,
-        "error": _error(record, curtain, values),
+        "error": _error(record, curtain),
         "approval": record.approval and text_of(record.approval.model_dump(mode="json")),
         "decision": record.decision and text_of(record.decision.model_dump(mode="json")),
     }
@@ -194,8 +193,7 @@ def _state(record: StepRecord) -> str:
     return "skipped" if record.skipped else "ok"
 
 
-def _error(record: StepRecord, curtain: Curtain, values: tuple[dict[str, Any] | None, ...]) -> Data | None:
+def _error(record: StepRecord, curtain: Curtain) -> Data | None:
     if record.error_type is None and record.error_message is None:
         return None
-    message = curtain.text(record.error_message or "", *values)
-    return {"type": record.error_type, "code": record.error_code, "message": message}
+    return {"type": record.error_type, "code": record.error_code, "message": curtain.text(record.error_message or "")}

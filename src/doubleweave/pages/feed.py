@@ -98,7 +98,7 @@ class Feed:
 
     def _trouble(self, error: BaseException) -> str:
         code = getattr(error, "code", None)
-        text = self._curtain.text(str(error), self._told.initial_input) or type(error).__name__
+        text = self._curtain.text(str(error)) or type(error).__name__
         return f"[{code}] {text}" if isinstance(code, str) else f"{type(error).__name__}: {text}"
 
 
@@ -112,7 +112,6 @@ class _Told:
     def __init__(self, curtain: Curtain) -> None:
         self.run: Data = {}
         self.result: ExecutionResult | None = None
-        self.initial_input: dict[str, Any] = {}
         self.since: float | None = None
         self._curtain = curtain
         self._start: datetime | None = None
@@ -141,7 +140,6 @@ class _Told:
             return []
         self._start, self.since = event.timestamp, time.monotonic()
         self._prefixes[event.trace_id] = ""
-        self.initial_input = event.initial_input or {}
         self.run = {
             "flow": event.flow_name,
             "version": event.flow_version,
@@ -149,7 +147,7 @@ class _Told:
             "trace": event.trace_id,
             "started": event.timestamp.isoformat(timespec="milliseconds"),
             "total": event.total_steps,
-            "inputs": self._curtain.value(self.initial_input),
+            "inputs": self._curtain.value(event.initial_input),
         }
         return [("run", self.run)]
 
@@ -172,7 +170,7 @@ class _Told:
         assert self._start is not None
         record = event.step_record
         row = self._running.pop((event.trace_id, record.step_index), None) or self._place(event)
-        return row_data(record, self._curtain, self._start, row["id"], row["depth"], self.initial_input)
+        return row_data(record, self._curtain, self._start, row["id"], row["depth"])
 
     def _place(self, event: FlowEvent) -> Data:
         prefix = self._prefixes[event.trace_id]

@@ -77,7 +77,7 @@ function drawTrouble() {
   trouble.dataset.text = text || "";
   trouble.hidden = !text;
   const show = row && el("button", { type: "button", click: () => choose(row.id, { open: true, focus: true }) }, "Show");
-  trouble.replaceChildren(text || "", show || "");
+  trouble.replaceChildren(text || "", " ", show || "");
 }
 
 function firstFailure(failed) {
@@ -86,7 +86,7 @@ function firstFailure(failed) {
   if (!row || comparing()) return [null, null];
   const { code, type, message } = row.error || {};
   const where = row.check ? `The ${row.check} of the flow failed its check` : `Failed at step ${place(row)}, ${row.name}`;
-  const others = failed.length > 1 ? ` ${number(failed.length)} failed in all.` : "";
+  const others = failed.length > 1 ? ` (${number(failed.length)} failed in all)` : "";
   const short = message && message.length > 300 ? `${message.slice(0, 300)}…` : message;
   return [`${where}: ${[code, type].filter(Boolean).join(" ")}. ${short || ""}${others}`, row];
 }

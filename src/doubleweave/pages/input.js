@@ -5,8 +5,8 @@ function onGridKey(event) {
   const page = Math.max(1, Math.floor(grid.clientHeight / ROW) - 2);
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
   if (event.key in steps) {
-    if (event.target !== grid) grid.focus({ preventScroll: true });
     move(steps[event.key]);
+    if (event.target !== grid) grid.focus({ preventScroll: true });
   } else if (event.key === "Enter" || (event.key === " " && event.target === grid)) {
     choose(selected, { open: true, focus: true });
   } else {

@@ -57,9 +57,10 @@ def render(data: Data, *, live: bool = False) -> str:
     style, script = _part("page.css"), _script()
     sources = {"default": "'none'", "style": _hash(style), "script": _hash(script), "img": "data:"}
     policy = "; ".join(f"{kind}-src {source}" for kind, source in sources.items())
+    connect = "'self'" if live else "'none'"
     parts = {
-        "policy": f"{policy}; connect-src {SELF if live else NONE}; base-uri 'none'; form-action 'none'",
-        "title": escape(f"{data['runs'][0]['flow']} · {PRODUCT}"),
+        "policy": f"{policy}; connect-src {connect}; base-uri 'none'; form-action 'none'",
+        "title": _unicode(escape(f"{data['runs'][0]['flow']} · {PRODUCT}")),
         "style": style,
         "script": script,
         "data": json_in_html({**data, "live": live, "product": f"{PRODUCT} {__version__}"}),
@@ -67,13 +68,13 @@ def render(data: Data, *, live: bool = False) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("page.html"))
 
 
-SELF, NONE = "'self'", "'none'"
-
-
 def json_in_html(data: Data) -> str:
     """Return JSON that ends no element of a page and is Unicode, whatever is in it."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    # A lone surrogate becomes an escape that JSON reads as what it was.
+    return _unicode(json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _unicode(text: str) -> str:
+    """Return a text with an escape for each lone surrogate; JSON reads it as what it was."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -85,7 +86,7 @@ def _part(name: str) -> str:
 @cache
 def _script() -> str:
     """Return the parts of the script as the body of one function."""
-    parts = "base head timeline graph table detail input live".split()
+    parts = ("base", "head", "timeline", "graph", "table", "detail", "input", "live")
     return "".join(['"use strict";\n(() => {\n', *(_part(f"{name}.js") for name in parts), "})();\n"])
 
 
