@@ -128,7 +128,7 @@ class FlowServer:
             host: The address to listen at. Others than this machine's own need a `token`.
             port: The port; 0 for a free one.
             on_ready: Called with the URL once it is served.
-            Everything else is as for `http_app`, where the `host` itself is among the allowed ones.
+            token, allowed_hosts, allowed_origins, withhold_errors: As for `http_app`; the `host` itself is among the allowed ones.
 
         Raises:
             ValueError: Other machines could call without a token, or the token is not usable.
