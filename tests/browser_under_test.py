@@ -58,7 +58,9 @@ class Tab:
 
     def rows(self) -> list[list[str]]:
         """Return what is to be read in the cells of each row of the table that is there."""
-        script = "rows => rows.map(row => [...row.children].filter(cell => cell.getClientRects().length).map(cell => cell.innerText.replace(/\\s+/g, ' ').trim()))"
+        script = """rows => rows.map(row => [...row.children]
+            .filter(cell => cell.getClientRects().length)
+            .map(cell => cell.innerText.replace(/\\s+/g, ' ').trim()))"""
         found: list[list[str]] = self.page.locator("#body .row").evaluate_all(script)
         return found
 

@@ -13,6 +13,7 @@ from doubleweave.cli import (
     doctor,
     evidence,
     flows,
+    pages,
     profiling,
     running,
     serving,
@@ -72,6 +73,8 @@ app.command("inspect")(showing.inspect)
 app.command("viz")(showing.viz)
 app.command("explain")(showing.explain)
 app.command("diff")(comparing.diff)
+app.command("report")(pages.report)
+app.command("watch")(pages.watch)
 app.command("profile")(profiling.profile)
 app.command("attest")(evidence.attest)
 app.command("fuzz")(evidence.fuzz)

@@ -137,6 +137,11 @@ class Outcome:
     result: dw.ExecutionResult | None
     error: dw.DoubleweaveError | None = None
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the run came to its end and no step failed."""
+        return self.error is None and self.result is not None and self.result.success
+
 
 @dataclass
 class Job:
@@ -206,8 +211,8 @@ class Report:
         if not self.quiet:
             if result is not None:
                 self._print(result)
-            _complain(result, error)
-        raise typer.Exit(0 if error is None and result is not None and result.success else 1)
+            complain(result, error)
+        raise typer.Exit(0 if outcome.is_success else 1)
 
     def _write(self, result: dw.ExecutionResult) -> None:
         if self.trace_out is not None:
@@ -226,7 +231,8 @@ def write_trace(path: Path, result: dw.ExecutionResult, redact: bool) -> None:
     write_output(path, kept.model_dump_json(indent=2, fallback=str) + "\n")
 
 
-def _complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
+def complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
+    """Print on stderr what a run has raised, and the first of its steps that failed."""
     from doubleweave.cli.text import _error_line
 
     if error is not None:

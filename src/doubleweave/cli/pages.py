@@ -1,0 +1,137 @@
+"""The commands that show runs in a browser: `report` and `watch`."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import doubleweave as dw
+from doubleweave.cli import options
+from doubleweave.cli.running import Concurrency, Job, Outcome, TraceOut, complain, other_flows, write_trace
+from doubleweave.cli.sources import (
+    import_tools,
+    load_flow,
+    prepare_output,
+    read_input,
+    read_trace,
+    restrict_refs,
+    write_output,
+)
+from doubleweave.cli.text import fail, say, warn
+
+if TYPE_CHECKING:
+    from doubleweave.models.flows import AnyFlow
+
+Redact = Annotated[bool, typer.Option("--redact/--no-redact", help="Mask secrets in what is shown and written.")]
+
+
+def report(
+    trace: options.Trace,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Write the page to this file.")],
+    compare: Annotated[
+        Path | None, typer.Option("--compare", metavar="TRACE", help="Show a second run beside the first.")
+    ] = None,
+    flow_file: Annotated[
+        Path | None, typer.Option("--flow", metavar="FLOW_FILE", help="The flow that ran; its graph is drawn.")
+    ] = None,
+    redact: Redact = True,
+) -> None:
+    """Write a run as one HTML page: timeline, graph, steps with inputs, outputs and errors. It needs no network.
+
+    Exit code 0 when the page is written, 1 when a trace or the flow file is malformed, 2 when a file is missing.
+    """
+    result = read_trace(trace)
+    other = None if compare is None else read_trace(compare)
+    flow = None if flow_file is None else load_flow(flow_file)
+    if flow is not None and flow.name != result.flow_name:
+        fail(f"{trace} is a run of flow '{result.flow_name}', not of '{flow.name}'")
+    page = dw.run_page(result, flow=flow, other=other, redaction=dw.RedactionPolicy() if redact else None)
+    write_output(output, page)
+    say(f"wrote {output}")
+
+
+def watch(
+    flow_file: options.FlowFile,
+    tools: options.Tools = None,
+    input_: options.Input = None,
+    input_file: options.InputFile = None,
+    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for a free one.")] = 0,
+    on_async_lane: options.OnAsyncLane = False,
+    concurrency: Concurrency = 1,
+    schema_ref_allow: options.RefAllow = None,
+    discover_dir: Annotated[
+        Path | None, typer.Option("--discover-dir", metavar="DIR", help="Where the flows of sub-flow steps are.")
+    ] = None,
+    trace_out: TraceOut = None,
+    redact: Redact = True,
+    end: Annotated[
+        bool, typer.Option("--exit", help="End with the run, once every browser that watches has got all of it.")
+    ] = False,
+) -> None:
+    """Run the flow of a file and show it in a browser while it runs, at an address that nobody can guess.
+
+    The page is served until Ctrl-C. Exit code 0 when the run succeeded, 1 when it failed, 2 when a file or a tools module is
+    missing.
+    """
+    restrict_refs(schema_ref_allow)
+    flow = load_flow(flow_file)
+    job = Job(
+        tools=import_tools(tools),
+        flows=[flow, *other_flows(discover_dir, flow)],
+        on_async_lane=on_async_lane,
+        concurrency=concurrency,
+    )
+    initial_input = read_input(input_, input_file)
+    kept = None if trace_out is None else prepare_output(trace_out)
+    with _open_page(flow, host, port, redact) as page:
+        say(page.url)
+        outcome = _run(job, flow, initial_input, page)
+        if kept is not None and outcome.result is not None:
+            write_trace(kept, outcome.result, redact)
+        _tell(outcome)
+        _serve_on(page, end)
+    raise typer.Exit(0 if outcome.is_success else 1)
+
+
+def _open_page(flow: AnyFlow, host: str, port: int, redact: bool) -> dw.LivePage:
+    """Return the page, served, with its warning as a line on stderr, or end the command."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        try:
+            page = dw.LivePage(flow, redaction=dw.RedactionPolicy() if redact else None, host=host, port=port)
+        except OSError as error:
+            fail(f"cannot listen at {host}, port {port}: {error.strerror or error}")
+    for each in caught:
+        warn(f"warning: {each.message}")
+    return page
+
+
+def _run(job: Job, flow: AnyFlow, initial_input: dict[str, Any], page: dw.LivePage) -> Outcome:
+    follow: Any = page.follow_async if job.on_async_lane else page.follow
+    try:
+        return job.conduct(lambda executor: follow(executor.stream_flow(flow.name, initial_input)), [])
+    except KeyboardInterrupt:
+        fail("stopped before the run had ended")
+
+
+def _tell(outcome: Outcome) -> None:
+    result = outcome.result
+    if result is not None:
+        word = "succeeded" if result.success else "failed"
+        say(f"{word} after {len(result.execution_log)} steps and {result.total_duration_ms:.1f} ms")
+    complain(result, outcome.error)
+
+
+def _serve_on(page: dw.LivePage, end: bool) -> None:
+    with suppress(KeyboardInterrupt):
+        if end:
+            page.wait_for_watchers()
+            return
+        say("The page stays there until Ctrl-C.")
+        threading.Event().wait()
