@@ -24,15 +24,15 @@ class Draft:
     """
 
     __slots__ = (
-        "_perf_end",
-        "_perf_start",
         "_record",
-        "_started",
         "cached",
         "inputs",
         "outputs",
+        "perf_end",
+        "perf_start",
         "run",
         "skipped",
+        "started",
         "step",
         "success",
         "tool_name",
@@ -48,11 +48,11 @@ class Draft:
         self.success = True
         self.cached = self.skipped = False
         self._record: StepRecord | None = None
-        self._perf_end: float | None = None
+        self.perf_end: float | None = None
         # Read, then called: CPython 3.11 calls what is not a method at half the price so. All of the hot path does it.
         time, perf_counter = run.time, run.perf_counter
-        self._started = time()
-        self._perf_start = perf_counter()
+        self.started = time()
+        self.perf_start = perf_counter()
 
     @property
     def record(self) -> StepRecord:
@@ -63,15 +63,20 @@ class Draft:
             values["step_index"] = step.index
             values["flow_name"] = step.flow_name
             values["retry_errors"] = []
-            values["started_at"] = fromtimestamp(self._started, UTC)
+            values["started_at"] = fromtimestamp(self.started, UTC)
             self._write(values)
             self._record = trusted_record(values)
         return self._record
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the record is not built yet, and will say no more than that a tool succeeded."""
+        return self._record is None and self.step.flow_name is None and self.perf_end is not None
+
+    @property
     def started_at(self) -> datetime:
         """When the step started."""
-        return moment(self._started)
+        return moment(self.started)
 
     def take_inputs(self, context: dict[str, Any]) -> dict[str, Any]:
         """Resolve the step's inputs and keep them.
@@ -118,7 +123,7 @@ class Draft:
         twin.inputs, twin.outputs = self.inputs.copy(), self.outputs and self.outputs.copy()
         twin.success, twin.cached, twin.skipped = self.success, self.cached, self.skipped
         twin._record = None
-        twin._started, twin._perf_start, twin._perf_end = self._started, self._perf_start, self._perf_end
+        twin.started, twin.perf_start, twin.perf_end = self.started, self.perf_start, self.perf_end
         return twin
 
     def choose(self, tool_name: str) -> None:
@@ -129,7 +134,7 @@ class Draft:
         """Finish a step whose outputs go on."""
         perf_counter = self.run.perf_counter
         self.outputs = outputs
-        self._perf_end = perf_counter()
+        self.perf_end = perf_counter()
         if self._record is not None:
             self._write(self._record.__dict__)
         del self.run
@@ -171,9 +176,9 @@ class Draft:
         values["inputs"] = {} if self.inputs is _NOTHING else self.inputs
         values["outputs"] = self.outputs
         values["cached"] = self.cached
-        if self._perf_end is not None:
-            duration = self._perf_end - self._perf_start
-            values["ended_at"] = fromtimestamp(self._started + duration, UTC)
+        if self.perf_end is not None:
+            duration = self.perf_end - self.perf_start
+            values["ended_at"] = fromtimestamp(self.started + duration, UTC)
             values["duration_ms"] = duration * 1000.0
 
 
@@ -192,6 +197,11 @@ class Settled:
     def kept(self) -> "Settled":
         """Return a copy that no later change of the record reaches."""
         return Settled(own_copy(self.record))
+
+    @property
+    def is_plain(self) -> bool:
+        """The record is there."""
+        return False
 
     @property
     def tool_name(self) -> str:

@@ -98,6 +98,15 @@ class ExecutionResult(BaseModel):
 
         return result_to_html(self)
 
+    def model_dump_json(self, **how: Any) -> str:
+        """Return the result as JSON. As `pydantic.BaseModel.model_dump_json`."""
+        log = values_of(self)["execution_log"]
+        if how or type(log) is not UnseenLog or log.is_seen:
+            return super().model_dump_json(**how)
+        from doubleweave.models.log_json import result_json
+
+        return result_json(self, log.entries)
+
     # Whatever reads the instance as a whole reads this, pydantic's own serializer too, also when it stands in another model.
     @property
     def __dict__(self) -> dict[str, Any]:
@@ -115,6 +124,10 @@ class Recorded(Protocol):
     """What a record can be built of."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the record is not built yet, and will say no more than that a tool succeeded: as `core.draft.Draft` does."""
+
+    @property
     def record(self) -> StepRecord:
         """The record; the same one each time."""
 
@@ -125,19 +138,24 @@ class Recorded(Protocol):
 class UnseenLog:
     """The records of a run before somebody looks at them."""
 
-    __slots__ = ("_built", "_entries")
+    __slots__ = ("_built", "entries")
 
     def __init__(self, entries: list[Any]) -> None:
-        self._entries: list[Recorded] = entries
+        self.entries: list[Recorded] = entries
         self._built: list[list[StepRecord]] = []
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether somebody has looked at the records, and may have changed them."""
+        return bool(self._built)
 
     def records(self) -> list[StepRecord]:
         """Return the records; the same list each time, whichever thread asks first."""
         if not self._built:
-            self._built.append([entry.record for entry in self._entries])
+            self._built.append([entry.record for entry in self.entries])
         return self._built[0]
 
 
