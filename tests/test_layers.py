@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "mcp": BELOW_THE_LANES | {"executor", "export", "tools"},
     "pages": {"errors", "models"},
     "__main__": {"cli"},
-    "examples": {"__init__", "errors", "executor", "flow"},
+    "examples": {"__init__", "errors", "executor", "flow", "mcp"},
 }
 WAITING = {"asyncio", "threading", "queue", "concurrent"}
 MAY_WAIT = {"_lanes", "tools", "stores", "integrations", "testing", "examples", "cli", "mcp", "pages"}

@@ -35,6 +35,7 @@ PAGES = [
     "docs/determinism.md",
     "docs/security.md",
     "docs/mistakes.md",
+    "docs/mcp.md",
 ]
 EXAMPLES = [(page, number) for page in PAGES for number in range(len(examples_of(page)))]
 # The page of a pydantic error belongs to its version.
