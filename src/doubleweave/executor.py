@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from doubleweave._async.executor import drive as drive_async
 from doubleweave._async.streams import watch as watch_async
@@ -125,9 +125,9 @@ class _Executor:
         return self._setup.registry  # type: ignore[return-value]  # the one that the constructor was given
 
     @property
-    def registered_tools(self) -> dict[str, Any]:
+    def registered_tools(self) -> dict[str, Tool]:
         """The registered tools by name, as a new dict."""
-        return dict(self._setup.tools)
+        return cast(dict[str, Tool], self._setup.tools.copy())
 
     @property
     def middleware(self) -> tuple[Any, ...]:
@@ -154,13 +154,13 @@ class _Executor:
         """
         self._setup.register_tool(tool)
 
-    def get_tool(self, name: str) -> Any:
+    def get_tool(self, name: str) -> Tool:
         """Return a registered tool.
 
         Raises:
             ToolNotFoundError: No tool has this name.
         """
-        return self._setup.tool(name)
+        return cast(Tool, self._setup.tool(name))
 
     def with_replaced_tools(self, tools: Iterable[Tool] | Mapping[str, Tool]) -> Self:
         """Return an executor like this one, with the same registry and settings, that has only these tools."""
