@@ -177,6 +177,8 @@ class _Audience:
 class _Server(ThreadingHTTPServer):
     # For a restart on the same port, which else is refused for a while.
     allow_reuse_address = True
+    # Browsers that come at once; those beyond the usual five would try again after a second.
+    request_queue_size = 128
 
     def __init__(self, host: str, port: int, feed: Feed) -> None:
         self.feed = feed
