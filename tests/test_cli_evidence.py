@@ -1,6 +1,9 @@
 """The commands that run a flow many times, on both lanes."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -378,6 +381,17 @@ class TestFuzz:
         assert first == again == awaited
         other = fuzz(odd, "steady", *options, *runs[:3], "12", *runs[4:])
         assert other.out != first.out
+
+    def test_de_3_the_text_does_not_depend_on_the_process(self, odd: Shell) -> None:
+        options = ("-n", "30", "-p", "odd_tools:is_small", "--output-fault-prob", "0.5", "--minimize", "-f", "json")
+        command = [sys.executable, "-m", "doubleweave", "fuzz", "steady.flow.yaml", "-t", "odd_tools", *options]
+        texts = set()
+        for seed in ("1", "2"):
+            environment = {**os.environ, "PYTHONHASHSEED": seed}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+            assert (done.returncode, done.stderr) == (1, "")
+            texts.add(done.stdout)
+        assert texts == {fuzz(odd, "steady", *options).out}
 
     @LANES
     def test_minimize_adds_the_smallest_input_that_violates_the_property(self, odd: Shell, lane: list[str]) -> None:

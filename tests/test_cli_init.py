@@ -72,11 +72,19 @@ def test_nothing_is_overwritten(shell: Shell, name: str, kind: str) -> None:
         path.unlink()
         path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
     called = shell("init", "shop")
-    message = f"{Path('shop', name)} is there already, and is not overwritten: nothing has been written"
+    message = f"nothing has been written, since this would be overwritten: {Path('shop', name)}"
     assert called == Called(1, "", f"doubleweave: {message}\n")
     assert [each.name for each in Path("shop").iterdir()] == [name]
     assert kind != "file" or path.read_text() == "mine"
     assert CliRunner().invoke(app, ["init", "shop"]).exit_code == 1
+
+
+def test_each_file_that_is_in_the_way_is_named(shell: Shell) -> None:
+    assert shell("init", "shop").code == 0
+    files = ", ".join(str(Path("shop", name)) for name in files_of("shop"))
+    assert shell("init", "shop").err == (
+        f"doubleweave: nothing has been written, since this would be overwritten: {files}\n"
+    )
 
 
 def test_other_files_of_the_directory_are_no_trouble(shell: Shell) -> None:

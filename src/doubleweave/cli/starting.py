@@ -29,9 +29,9 @@ def init(
     files = {directory / file: template for file, template in _files(name).items()}
     if directory.exists() and not directory.is_dir():
         fail(f"not a directory: {directory}", 2)
-    taken = [path for path in files if os.path.lexists(path)]
+    taken = [str(path) for path in files if os.path.lexists(path)]
     if taken:
-        fail(f"{taken[0]} is there already, and is not overwritten: nothing has been written")
+        fail(f"nothing has been written, since this would be overwritten: {', '.join(taken)}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, template in files.items():
