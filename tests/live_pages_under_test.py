@@ -58,13 +58,15 @@ def held_run(
     *,
     flow: dw.Flow | None = None,
     tools: Sequence[dw.Tool] = (),
+    terms: dict[str, Any] | None = None,
     **given: Any,
 ) -> Iterator[tuple[LivePage, Gate, Any]]:
     """Yield a page, the gate that its run is held at, and the result to come."""
     gate = Gate()
     flow = flow or held_flow()
     executor = executor_for(flow, number_tool("held", gate), *tools)
-    with LivePage(flow, **given) as page, following(page, lane, executor, flow.name, inputs or {"value": 1}) as result:
+    run = (lane, executor, flow.name, inputs or {"value": 1})
+    with LivePage(flow, **given) as page, following(page, *run, **(terms or {})) as result:
         assert gate.is_reached.wait(60)
         try:
             yield page, gate, result

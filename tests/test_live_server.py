@@ -174,7 +174,7 @@ def test_what_the_run_raises_is_told_and_raised(lane: str) -> None:
             future.result()
         with watching(page) as watcher:
             (end,) = watcher.rest()
-        assert end.data["runs"] == [{"flow": "held", "state": "failed"}]
+        assert end.data["runs"] == [{"flow": "held", "state": "failed", "ms": 0.0}]
         assert end.data["trouble"].startswith("[CW-E002] Flow 'gone'")
         assert '"live":false' in ask(page.url).body.decode()
 

@@ -55,7 +55,7 @@ class Feed:
         if result is not None:
             last |= report_data(result, self._flow, None, self._curtain)
         else:
-            last["runs"] = [{**self._last["runs"][0], **self._told.run, "state": "failed"}]
+            last |= self._told.broken_off(self._last["runs"][0])
         self._add([_message("end", last)], last)
         return result
 
@@ -85,8 +85,8 @@ class Feed:
 
     def clock(self) -> bytes:
         """Return a message that says for how long the run has gone on; nothing before it has started."""
-        since = self._told.since
-        return b"" if since is None else _message("clock", round((time.monotonic() - since) * 1000, 3))
+        elapsed = self._told.elapsed_ms
+        return b"" if elapsed is None else _message("clock", elapsed)
 
     def _add(self, messages: Iterable[bytes], last: Data | None = None) -> None:
         with self._changed:
@@ -112,13 +112,28 @@ class _Told:
     def __init__(self, curtain: Curtain) -> None:
         self.run: Data = {}
         self.result: ExecutionResult | None = None
-        self.since: float | None = None
+        self._since: float | None = None
         self._curtain = curtain
         self._start: datetime | None = None
         # What the ids of a run's rows begin with, by its trace id. The outermost one comes first.
         self._prefixes: dict[str, str] = {}
         self._running: dict[tuple[str, int], Data] = {}
+        self._rows: dict[str, Data] = {}
         self._seen: dict[str, int] = {}
+
+    @property
+    def elapsed_ms(self) -> float | None:
+        """For how long the run has gone on; None before it has started."""
+        return None if self._since is None else round((time.monotonic() - self._since) * 1000, 3)
+
+    def broken_off(self, run: Data) -> Data:
+        """Return what is known of a run that has no result. What has not ended by now never will."""
+        now = self.elapsed_ms or 0.0
+        end = {"state": "failed", "end": now, "error": {"message": "The run ended before this step did."}}
+        rows = [
+            {**row, **end, "ms": now - row["at"]} if row["state"] == "running" else row for row in self._rows.values()
+        ]
+        return {"runs": [{**run, **self.run, "state": "failed", "ms": now}], "rows": rows}
 
     def of(self, event: FlowEvent) -> list[tuple[str, Data]]:
         """Return the messages of an event."""
@@ -129,16 +144,16 @@ class _Told:
                 self.result = event.result
             return []
         if event.kind == "step_start":
-            return [("row", self._started(event))]
+            return self._row(self._started(event))
         if event.kind == "step_end":
-            return [("row", self._ended(event))]
+            return self._row(self._ended(event))
         return self._chunk(event)
 
     def _start_of(self, event: FlowEvent) -> list[tuple[str, Data]]:
         if self._start is not None:
             self._prefixes[event.trace_id] = self._prefix(event)
             return []
-        self._start, self.since = event.timestamp, time.monotonic()
+        self._start, self._since = event.timestamp, time.monotonic()
         self._prefixes[event.trace_id] = ""
         self.run = {
             "flow": event.flow_name,
@@ -156,6 +171,10 @@ class _Told:
         owners = [row["id"] for row in self._running.values() if row["name"] == event.flow_name]
         free = [id for id in owners if f"{id}/" not in self._prefixes.values()]
         return f"{free[-1] if free else event.trace_id}/"
+
+    def _row(self, row: Data) -> list[tuple[str, Data]]:
+        self._rows[row["id"]] = row
+        return [("row", row)]
 
     def _started(self, event: FlowEvent) -> Data:
         row = self._place(event)

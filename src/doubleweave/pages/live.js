@@ -12,11 +12,8 @@ function takeChunk({ id, text }) {
   if (row) takeRow({ ...row, partial: ((row.partial || "") + text).slice(-LONGEST) });
 }
 
-// What has not ended by now never will.
 function takeEnd(end) {
-  const rows = model.rows.map((row) => (row.state !== "running" ? row
-    : { ...row, state: "failed", end: now(), ms: now() - row.at, error: { message: "The run ended before this step did." } }));
-  model = { ...model, rows, ...end };
+  model = { ...model, ...end, live: false };
   index();
   fillFilter();
   if (opened !== null && opened !== "run" && !positions.has(opened)) closeDetail();

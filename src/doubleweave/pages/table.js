@@ -15,7 +15,9 @@ const FILTERS = {
 function fillFilter() {
   const names = Object.keys(FILTERS).filter((name) =>
     name === "running" ? model.live : !["different", "only"].includes(name) || comparing());
+  const chosen = names.includes(filter.value) ? filter.value : "all";
   filter.replaceChildren(...names.map((name) => el("option", { value: name }, FILTERS[name][0])));
+  filter.value = chosen;
 }
 
 // Searched texts are kept, for they are put together of all that a row has.
