@@ -21,6 +21,7 @@ from doubleweave import (
     FlowRegistry,
     FlowStatus,
     FlowStep,
+    InMemoryStore,
     SideEffectLevel,
     Tool,
     ToolSafetyContract,
@@ -168,8 +169,19 @@ FLOWS: list[AnyFlow] = [
 ]
 
 
+class FailingStore(InMemoryStore):
+    """A store that cannot be read any more."""
+
+    is_gone = False
+
+    def list_keys(self) -> list[tuple[str, str]]:
+        if self.is_gone:
+            raise OSError(SECRET)
+        return super().list_keys()
+
+
 def executor(lane: str) -> FlowExecutor | AsyncFlowExecutor:
-    registry = FlowRegistry()
+    registry = FlowRegistry(FailingStore())
     for flow in FLOWS:
         registry.register_flow(flow)
     made = FlowExecutor(registry) if lane == "sync" else AsyncFlowExecutor(registry)
@@ -178,9 +190,16 @@ def executor(lane: str) -> FlowExecutor | AsyncFlowExecutor:
     return made
 
 
-def main(lane: str = "async", limits: dict[str, Any] | None = None, http: Any = None, **settings: Any) -> None:
+def main(
+    lane: str = "async",
+    limits: dict[str, Any] | None = None,
+    http: Any = None,
+    is_gone: bool = False,
+    **settings: Any,
+) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     server = FlowServer(executor(lane), limits=Limits(**limits or {}), **settings)
+    FailingStore.is_gone = is_gone
     if http is None:
         server.run_stdio()
     else:

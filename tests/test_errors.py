@@ -495,7 +495,7 @@ def test_e_2_e_14_codes_are_well_formed_unique_and_never_reserved() -> None:
         "CW-E025": "MCPSchemaConversionError",
         "CW-E026": "MCPToolInvocationError",
     }
-    reserved = {cls.code: cls.__name__ for cls in library_classes() if cls.code in RESERVED_CODES}
+    reserved = {vars(cls)["code"]: cls.__name__ for cls in library_classes() if vars(cls)["code"] in RESERVED_CODES}
     assert reserved == with_its_meaning
 
 

@@ -65,6 +65,15 @@ async def test_of_an_error_only_code_and_trace_leave_the_server_which_logs_the_r
     assert re.search(rf"Flow 'fail' failed \| trace={trace_id} \| code=CW-E006 \| .*{SECRET}", served.logged())
 
 
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_of_an_error_that_nobody_foresaw_nothing_leaves_the_server(mode: str) -> None:
+    with on_http(is_gone=True) as served:
+        async with mcp.Client(served.url, mode=mode) as client:
+            with pytest.raises(mcp.MCPError, match=r"^Internal error$"):
+                await client.list_tools()
+        assert SECRET in served.logged()
+
+
 async def test_errors_are_told_where_that_is_asked_for() -> None:
     with on_http(http={"withhold_errors": False}) as served:
         async with mcp.Client(served.url) as client:

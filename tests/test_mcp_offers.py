@@ -152,6 +152,20 @@ def test_a_name_that_no_tool_can_have_is_not_offered() -> None:
     assert server.refused()["two words"].startswith("its name cannot be a tool's")
 
 
+class Moody(BaseModel):
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        raise LookupError("not today")
+
+
+def test_a_model_that_has_no_schema_does_not_keep_other_flows_from_being_offered() -> None:
+    made_executor = executor(flow("moody", step("moody")), flow("reader", step()))
+    made_executor.register_tool(made("moody", takes=Moody))
+    server = FlowServer(made_executor)
+    assert server.offered() == ["reader"]
+    assert server.refused() == {"moody": "its schema is not known: LookupError: not today"}
+
+
 def test_more_is_offered_where_more_is_allowed() -> None:
     flows = flow("reader", step()), WRITER, flow("unknown", step("undeclared")), flow("none", step("none"))
 

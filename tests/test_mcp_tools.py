@@ -249,6 +249,29 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
         import_mcp_tools([THIS, "-c", "import sys; sys.stdin.read()"], connect_seconds=0.5).open()
 
 
+async def test_who_is_cancelled_while_connecting_leaves_nothing_behind() -> None:
+    begun = asyncio.Event()
+
+    async def connect() -> None:
+        begun.set()
+        async with import_mcp_tools([THIS, "-c", "import sys; sys.stdin.read()"]):
+            pass
+
+    connecting = asyncio.create_task(connect())
+    await begun.wait()
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+
+
+def test_a_server_that_refuses_is_told_of_with_the_status_of_its_answer() -> None:
+    with on_http(http={"token": "s3cret"}) as served:
+        with pytest.raises(MCPError, match=r"\(HTTP 401\)"):
+            import_mcp_tools(served.url, headers={"Authorization": "Bearer guess"}).open()
+        with import_mcp_tools(served.url, headers={"Authorization": "Bearer s3cret"}, only=["pid"]) as (tool,):
+            assert tool.run({})["pid"] == served.process.pid
+
+
 def test_a_tool_that_is_not_there_or_there_twice_is_told_of(url: str) -> None:
     with pytest.raises(MCPError, match="it has no tool 'adds'; it has add, lie, say, count"):
         import_mcp_tools(url, only=["adds"]).open()

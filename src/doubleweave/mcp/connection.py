@@ -4,9 +4,9 @@ import asyncio
 import contextvars
 import logging
 import sys
-from collections.abc import Mapping
-from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import ValidationError
 
-from doubleweave._lanes.loops import BackgroundLoop
+from doubleweave._lanes.loops import BackgroundLoop, Done, Ticket
 from doubleweave.errors import MCPError, MCPToolInvocationError
 from doubleweave.models.json_values import shortened
 from doubleweave.models.product import PRODUCT
@@ -65,11 +65,17 @@ class Connection:
         self._connect_seconds = connect_seconds
         self._listed: Future[list[types.Tool]] = Future()
         self._ended: Future[None] = Future()
+        # Who waits for one of them and is cancelled does not cancel it.
+        self._listed.set_running_or_notify_cancel()
+        self._ended.set_running_or_notify_cancel()
         self._is_closed = False
         self._client: mcp.Client | None = None
+        self._refusal = ""
+        self._session: asyncio.Task[Any] | None = None
+        self._awaited: dict[Future[types.CallToolResult], MCPError] = {}
         self._closing = asyncio.Event()
         self._loop = BackgroundLoop()
-        self._loop.submit(self._keep, contextvars.copy_context(), lambda value, error: self._ended.set_result(None))
+        self._submit(self._keep, lambda value, error: self._ended.set_result(None))
 
     @property
     def listed(self) -> "Future[list[types.Tool]]":
@@ -83,22 +89,37 @@ class Connection:
             MCPError: The connection is closed or was lost, or the answer is no result of a tool.
             MCPToolInvocationError: The server refused the call.
         """
-        if self._is_closed:
-            raise self._error(f"tool '{tool_name}' was called after the connection was closed")
         answer: Future[types.CallToolResult] = Future()
-        ask = partial(self._ask, tool_name, arguments)
-        ticket = self._loop.submit(ask, contextvars.copy_context(), partial(_settle, answer, self._lost(tool_name)))
+        # First noted, then asked whether it is too late: whoever closes first says so, then looks for what was noted.
+        self._awaited[answer] = self._lost(tool_name)
         try:
-            return await asyncio.wrap_future(answer)
-        except asyncio.CancelledError:
-            ticket.cancel()
-            raise
+            ticket = self._begin(tool_name, arguments, answer)
+            try:
+                return await asyncio.wrap_future(answer)
+            except asyncio.CancelledError:
+                ticket.cancel()
+                raise
+        finally:
+            del self._awaited[answer]
+
+    def _begin(self, tool_name: str, arguments: dict[str, Any], answer: "Future[types.CallToolResult]") -> Ticket:
+        too_late = self._error(f"tool '{tool_name}' was called after the connection was closed")
+        if self._is_closed:
+            raise too_late
+        try:
+            return self._submit(
+                partial(self._ask, tool_name, arguments), partial(_settle, answer, self._awaited[answer])
+            )
+        except RuntimeError as error:  # the loop was closed in between
+            raise too_late from error
 
     def close(self) -> None:
         """End the session, its process and its thread; calls under way fail. Closing again does nothing."""
         if self._begin_to_close():
-            self._ended.result(_CLOSE_SECONDS)
-            self._loop.close()
+            try:
+                self._ended.result(_CLOSE_SECONDS)
+            finally:
+                self._end_loop()
 
     async def aclose(self) -> None:
         """As `close`, without blocking the running loop."""
@@ -106,7 +127,7 @@ class Connection:
             try:
                 await asyncio.wait_for(asyncio.wrap_future(self._ended), _CLOSE_SECONDS)
             finally:
-                self._loop.close()
+                self._end_loop()
 
     def _begin_to_close(self) -> bool:
         if self._is_closed:
@@ -115,12 +136,24 @@ class Connection:
 
         async def tell() -> None:
             self._closing.set()
+            if self._session is not None and not self._listed.done():
+                self._session.cancel()
 
-        self._loop.submit(tell, contextvars.copy_context(), lambda value, error: None)
+        self._submit(tell, lambda value, error: None)
         return True
+
+    def _end_loop(self) -> None:
+        self._loop.close()
+        # Calls that the loop had no time to begin.
+        for answer, lost in list(self._awaited.items()):
+            _settle(answer, lost, None, lost)
+
+    def _submit(self, make: Callable[[], Coroutine[Any, Any, Any]], done: Done) -> Ticket:
+        return self._loop.submit(make, contextvars.copy_context(), done)
 
     async def _keep(self) -> None:
         """Hold the session open on one task, as the SDK wants it, until it is to be closed."""
+        self._session = asyncio.current_task()
         try:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._connect_seconds):
@@ -128,6 +161,10 @@ class Connection:
                     listed = await self._list(self._client)
                 self._listed.set_result(listed)
                 await self._closing.wait()
+        except asyncio.CancelledError:
+            if not self._listed.done():
+                self._listed.set_exception(self._error("the connection was closed before the tools were listed"))
+            raise
         except Exception as error:
             if not self._listed.done():
                 self._listed.set_exception(self._unreachable(error))
@@ -141,9 +178,18 @@ class Connection:
             program = StdioServerParameters(command=words[0], args=[*words[1:]], env=env, cwd=self.address.cwd)
             # What the server prints to its stderr goes where this process's would, not to whatever stands in for it now.
             return mcp.Client(stdio_client(program, errlog=sys.__stderr__ or sys.stderr))
-        http = httpx2.AsyncClient(headers=dict(self.address.headers), timeout=httpx2.Timeout(30.0, read=None))
+        http = httpx2.AsyncClient(
+            headers=dict(self.address.headers),
+            timeout=httpx2.Timeout(30.0, read=None),
+            event_hooks={"response": [self._note]},
+        )
         await stack.enter_async_context(http)
         return mcp.Client(streamable_http_client(self.address.url, http_client=http))
+
+    async def _note(self, response: httpx2.Response) -> None:
+        """Keep the status of a refusal, which the SDK's errors do not tell."""
+        if response.is_error:
+            self._refusal = f" (HTTP {response.status_code})"
 
     async def _list(self, client: mcp.Client) -> list[types.Tool]:
         listed: list[types.Tool] = []
@@ -182,20 +228,19 @@ class Connection:
             return error
         if isinstance(error, TimeoutError):
             return self._error(f"it did not list its tools within {self._connect_seconds:g} s")
-        return self._error(f"it cannot be reached, or does not speak MCP: {_text_of(error)}")
+        return self._error(f"it cannot be reached, or does not speak MCP: {_text_of(error)}{self._refusal}")
 
     def _error(self, detail: str) -> MCPError:
         return MCPError(str(self.address), detail)
 
 
 def _settle(answer: "Future[Any]", lost: MCPError, value: Any, error: BaseException | None) -> None:
-    if not answer.set_running_or_notify_cancel():
-        return  # nobody waits any more
-    if error is None:
-        answer.set_result(value)
-    else:
-        # The task was cancelled by the end of the connection, not by the caller.
-        answer.set_exception(error if isinstance(error, Exception) else lost)
+    with suppress(InvalidStateError):  # nobody waits any more
+        if error is None:
+            answer.set_result(value)
+        else:
+            # The task was cancelled by the end of the connection, not by the caller.
+            answer.set_exception(error if isinstance(error, Exception) else lost)
 
 
 def _text_of(error: BaseException) -> str:

@@ -81,8 +81,10 @@ class Offers:
             return self._offer(flow)
         except FlowNotFoundError as error:
             return str(error)
-        except DoubleweaveError as error:
-            return f"its schema is not known: {error}"
+        except Exception as error:
+            # Whatever a model of the user's does when it is asked for its schema, the other flows are offered.
+            kind = "" if isinstance(error, DoubleweaveError) else f"{type(error).__name__}: "
+            return f"its schema is not known: {kind}{error}"
 
     def _offer(self, flow: AnyFlow) -> FlowOffer | str:
         if flow.status is not FlowStatus.ACTIVE:

@@ -2,14 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from mcp import MCPError, stdio_server, types
 from mcp.server import Server, ServerRequestContext
 
-from doubleweave.mcp.calls import FlowCalls
+from doubleweave.mcp.calls import FlowCalls, logger
 from doubleweave.mcp.http import MCP_PATH, FlowHttpApp, http_app, serve
 from doubleweave.mcp.limits import Limits
 from doubleweave.mcp.offers import Offers
@@ -47,7 +47,8 @@ class FlowServer:
     ) -> None:
         self.limits = Limits() if limits is None else limits
         self._name = name
-        self._offers = Offers(executor, None if flows is None else frozenset(flows), SideEffectLevel(max_side_effect_level))
+        names = None if flows is None else frozenset(flows)
+        self._offers = Offers(executor, names, SideEffectLevel(max_side_effect_level))
         self._calls = FlowCalls(executor, self.limits)
 
     def offered(self) -> list[str]:
@@ -128,7 +129,7 @@ class FlowServer:
             host: The address to listen at. Others than this machine's own need a `token`.
             port: The port; 0 for a free one.
             on_ready: Called with the URL once it is served.
-            token, allowed_hosts, allowed_origins, withhold_errors: As for `http_app`; the `host` itself is among the allowed ones.
+            token, allowed_hosts, allowed_origins, withhold_errors: As for `http_app`; the `host` is among the allowed ones.
 
         Raises:
             ValueError: Other machines could call without a token, or the token is not usable.
@@ -149,20 +150,21 @@ class FlowServer:
         async def list_tools(
             context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
         ) -> types.ListToolsResult:
-            return types.ListToolsResult(tools=[offer.as_tool() for offer in self._offers.all()])
+            with _kept_inside():
+                return types.ListToolsResult(tools=[offer.as_tool() for offer in self._offers.all()])
 
         async def call_tool(
             context: ServerRequestContext[Any], params: types.CallToolRequestParams
         ) -> types.CallToolResult:
-            offer = self._offers.get(params.name)
-            if offer is None:
-                # Whether there is such a flow is nobody's business.
-                raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:128]}")
-
             async def report(ended: float, total: float | None, tool_name: str | None) -> None:
                 await context.session.report_progress(ended, total, None if withhold_errors else tool_name)
 
-            return await self._calls.call(offer, params.arguments or {}, report, withhold_errors=withhold_errors)
+            with _kept_inside():
+                offer = self._offers.get(params.name)
+                if offer is None:
+                    # Whether there is such a flow is nobody's business.
+                    raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:128]}")
+                return await self._calls.call(offer, params.arguments or {}, report, withhold_errors=withhold_errors)
 
         return Server(
             self._name,
@@ -175,3 +177,15 @@ class FlowServer:
     def _input_schema_of(self, name: str) -> Mapping[str, Any] | None:
         offer = self._offers.get(name)
         return None if offer is None else offer.takes
+
+
+@contextmanager
+def _kept_inside() -> Iterator[None]:
+    """Log an error that nobody foresaw; the SDK would tell the client what it says."""
+    try:
+        yield
+    except MCPError:
+        raise
+    except Exception as error:
+        logger.exception("A request to the MCP server failed")
+        raise MCPError(types.INTERNAL_ERROR, "Internal error") from error
