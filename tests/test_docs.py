@@ -6,13 +6,18 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 import doubleweave
+from browser_under_test import open_browser
 from doc_pages import ROOT, blocks_of, examples_of, type_into, walk_through
 from test_readme import PAGES
 
@@ -184,3 +189,39 @@ def test_lanes_are_tabs_on_the_site(site: Path) -> None:
     page = (site / "stopping.html").read_text(encoding="utf-8")
     assert "<th>Blocking</th>" not in page
     assert page.count(">Blocking</label>") == page.count(">Awaited</label>") == 1
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    """Serve the site, and yield its address."""
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+def test_a_reader_searches_and_chooses_a_lane_without_a_request_to_elsewhere(served: str) -> None:
+    requests: list[str] = []
+    with open_browser() as browser:
+        page = browser.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"{served}stopping.html")
+        page.get_by_text("Awaited", exact=True).click()
+        code = page.locator(".tabbed-block", has_text="execute_flow_async").locator("code").inner_text()
+        assert "await executor.execute_flow_async(" in code
+        page.locator("input.md-search__input").click()
+        page.locator("input.md-search__input").fill("fallback")
+        found = page.locator(".md-search-result__link").first
+        found.wait_for()
+        assert "fallback" in found.inner_text().lower()
+        dark = browser.new_page(color_scheme="dark")
+        dark.goto(served)
+        dark.locator("body[data-md-color-scheme=slate]").wait_for()
+    assert [url for url in requests if not url.startswith((served, "blob:", "data:"))] == []
