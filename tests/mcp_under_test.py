@@ -38,11 +38,11 @@ class Spoken:
 
 
 @asynccontextmanager
-async def on_stdio(mode: str = "auto", **settings: Any) -> AsyncIterator[Spoken]:
+async def on_stdio(mode: str = "auto", message_handler: Any = None, **settings: Any) -> AsyncIterator[Spoken]:
     words = command(**settings)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         program = StdioServerParameters(command=words[0], args=words[1:])
-        async with mcp.Client(stdio_client(program, errlog=log), mode=mode) as client:
+        async with mcp.Client(stdio_client(program, errlog=log), mode=mode, message_handler=message_handler) as client:
             yield Spoken(client, log)
 
 

@@ -36,22 +36,25 @@ async def test_a_flow_is_a_tool_with_schemas_hints_progress_and_structured_outpu
     assert progress.steps == [(1.0, 3.0, "price"), (2.0, 3.0, "rate"), (3.0, 3.0, "bill")]
 
 
-@pytest.mark.parametrize("name", ["write", "disabled", "nothing"])
-async def test_what_is_not_offered_is_unknown_whether_it_exists_or_not(name: str) -> None:
+async def test_what_is_not_offered_is_unknown_whether_it_exists_or_not() -> None:
     async with on_stdio() as spoken:
-        with pytest.raises(mcp.MCPError, match=f"^Unknown tool: {name}$") as caught:
-            await spoken.client.call_tool(name, {})
-    assert caught.value.code == types.INVALID_PARAMS
+        for name in ("write", "disabled", "nothing"):
+            with pytest.raises(mcp.MCPError, match=f"^Unknown tool: {name}$") as caught:
+                await spoken.client.call_tool(name, {})
+            assert caught.value.code == types.INVALID_PARAMS
 
 
-async def test_what_tools_print_does_not_reach_the_protocol() -> None:
-    async with on_stdio() as spoken:
-        await spoken.client.call_tool("order", ORDER)
+async def test_what_tools_print_goes_to_stderr_and_not_into_the_protocol() -> None:
+    strange: list[object] = []
+
+    async def note(message: object) -> None:
+        strange.append(message)
+
+    async with on_stdio(message_handler=note) as spoken:
         result = await spoken.client.call_tool("order", ORDER)
-        log = spoken.log
-        assert result.structured_content == BILLED
-        await spoken.client.call_tool("order", ORDER)
-    assert log.closed
+        assert spoken.logged() == "printed by a tool\n"
+    assert result.structured_content == BILLED
+    assert [each for each in strange if isinstance(each, Exception)] == []
 
 
 async def test_an_error_has_code_trace_and_message_and_is_logged() -> None:
