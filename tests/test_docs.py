@@ -217,7 +217,7 @@ def test_a_reader_searches_and_chooses_a_lane_without_a_request_to_elsewhere(ser
         code = page.locator(".tabbed-block", has_text="execute_flow_async").locator("code").inner_text()
         assert "await executor.execute_flow_async(" in code
         page.locator("input.md-search__input").click()
-        page.locator("input.md-search__input").fill("fallback")
+        page.locator("input.md-search__input").press_sequentially("fallback")
         found = page.locator(".md-search-result__link").first
         found.wait_for()
         assert "fallback" in found.inner_text().lower()
