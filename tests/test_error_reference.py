@@ -27,3 +27,10 @@ def rows() -> list[str]:
 def test_e_9_the_error_reference_has_a_true_row_for_every_code() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if re.match(r"\| CW-E\d{3} ", line)] == rows()
+
+
+def test_every_error_says_what_to_do() -> None:
+    meanings, advice = PAGE.read_text(encoding="utf-8").split("## What to do")
+    told = re.findall(r"^\| `(\w+)` \| ([A-Z][^|]*[^| .])\. \|$", advice, re.MULTILINE)
+    assert [name for name, _ in told] == re.findall(r"^\| CW-E\d{3} \| `(\w+)` ", meanings, re.MULTILINE)
+    assert len({advice for _, advice in told}) == len(told)
