@@ -210,3 +210,19 @@ async def test_without_a_token_the_application_serves_this_machine_alone(peer: s
         answer = await http.post("/mcp", json=INITIALIZE, headers=HEADERS | {"MCP-Protocol-Version": "2026-07-28"})
     assert answer.status_code == status
     assert (answer.text == "Without a token only this machine is served") == (status == 403)
+
+
+async def test_cancelling_the_task_ends_the_server_and_frees_its_port() -> None:
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(FlowServer(executor("async")).serve_http(port=0, on_ready=ready.set_result))
+    url = await ready
+    with pytest.raises(OSError, match="address already in use"):
+        await FlowServer(executor("async")).serve_http(port=httpx2.URL(url).port or 0)
+    async with mcp.Client(url) as client:
+        assert (await client.call_tool("order", ORDER)).structured_content == BILLED
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    async with httpx2.AsyncClient() as http:
+        with pytest.raises(httpx2.ConnectError):
+            await http.post(url, json=INITIALIZE)

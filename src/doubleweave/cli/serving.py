@@ -118,7 +118,7 @@ def serve(
             )
     except KeyboardInterrupt:
         warn("stopped")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(str(error))
 
 

@@ -1,5 +1,6 @@
 """The server over streamable HTTP: who may call, and the ASGI application."""
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Callable, Collection
@@ -100,7 +101,15 @@ async def serve(app: FlowHttpApp, host: str, port: int, on_ready: Callable[[str]
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_GOODBYE_SECONDS,
     )
-    await _Announced(config, on_ready).serve()
+    server = _Announced(config, on_ready)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        # Left alone, it would keep its sockets and its tasks.
+        server.should_exit = True
+        await serving
+        raise
 
 
 class _Announced(uvicorn.Server):
@@ -111,7 +120,13 @@ class _Announced(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            # It is not for a library to end the process; what has gone wrong is why uvicorn wanted to.
+            raise (
+                error.__context__ if isinstance(error.__context__, OSError) else OSError("uvicorn cannot serve")
+            ) from None
         if self.started and self._on_ready is not None:
             address, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{address}]" if ":" in address else address

@@ -133,6 +133,7 @@ class FlowServer:
 
         Raises:
             ValueError: Other machines could call without a token, or the token is not usable.
+            OSError: The address is in use, or is none of this machine's.
         """
         app = self.http_app(
             token=token,
