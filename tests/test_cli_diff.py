@@ -65,11 +65,11 @@ class TestRealRuns:
         a = real_trace(shell.folder, "a.json", lane, CHAIN)
         b = real_trace(shell.folder, "b.json", lane, CHAIN, n=7)
         assert call(shell, "diff", a, b).out.splitlines() == [
-            "final_output: root['n'] (values changed)",
+            "final_output: root['n'] 3 → 9",
             "step 0 (inc):",
-            "  outputs: root['n'] (values changed)",
+            "  outputs: root['n'] 2 → 8",
             "step 1 (inc):",
-            "  outputs: root['n'] (values changed)",
+            "  outputs: root['n'] 3 → 9",
         ]
         document = json.loads(call(shell, "diff", a, b, "-f", "json").out)
         change = {"values_changed": {"root['n']": {"new_value": 9, "old_value": 3}}}
@@ -82,13 +82,13 @@ class TestRealRuns:
         assert call(shell, "diff", a, b) == Called(
             1,
             "success: true → false\n"
-            "final_output: root (type changes)\n"
+            'final_output: root {"n": 3} → null\n'
             "step 1 (inc):\n"
             "  tool_name_change: inc → boom\n"
             "  success: true → false\n"
             "  error_type: null → FlowExecutionError\n"
             "  error_message: null → Execution error in tool 'boom' at step 1: boom\n"
-            "  outputs: root (type changes)\n",
+            '  outputs: root {"n": 3} → null\n',
             "",
         )
 
@@ -114,7 +114,7 @@ class TestWhatDiffers:
             (
                 {"final_output": {"n": 2}},
                 {"final_output": {"values_changed": {"root['n']": {"new_value": 2, "old_value": 1}}}},
-                "final_output: root['n'] (values changed)",
+                "final_output: root['n'] 1 → 2",
             ),
         ],
     )
@@ -152,7 +152,7 @@ class TestWhatDiffers:
                         }
                     }
                 },
-                "outputs: root['n'] (type changes)",
+                "outputs: root['n'] 1 → \"1\"",
             ),
         ],
     )
@@ -258,8 +258,22 @@ class TestOutputs:
     def test_the_table_names_a_few_places(self, shell: Shell) -> None:
         a, b = trace(final_output=dict.fromkeys("abcdefgh", 1)), trace(final_output=dict.fromkeys("abcdefgh", 2))
         [line] = lines_of(shell, a, b)
-        assert line.count("(values changed)") == 5
+        assert line.count(" 1 → 2") == 5
         assert line.endswith(" and 3 more")
+
+    @pytest.mark.parametrize(
+        ("a", "b", "note"),
+        [
+            ({}, {"x": 1}, "root['x'] (dictionary item added)"),
+            ({"x": [1]}, {"x": [1, 2]}, "root['x'][1] (iterable item added)"),
+            ({"x": "é\x1b"}, {"x": "ü\n"}, r"""root['x'] "é\u001b" → "ü\n" """.rstrip()),
+            ({"x": "y" * 38}, {"x": ""}, f"""root['x'] "{"y" * 38}" → \"\""""),
+            ({"x": "y" * 39}, {"x": ""}, "root['x'] (values changed)"),
+            ({"x": float("nan")}, {"x": None}, "root['x'] NaN → null"),
+        ],
+    )
+    def test_the_table_shows_values_that_are_short(self, shell: Shell, a: Any, b: Any, note: str) -> None:
+        assert lines_of(shell, trace(final_output=a), trace(final_output=b)) == [f"final_output: {note}"]
 
 
 class TestPerfTolerance:

@@ -23,6 +23,8 @@ _ABOUT_THE_RUN = ("flow_name", "step_count", "success")
 _ABOUT_A_STEP = ("tool_name_change", "success", "error_type", "error_message")
 _SHOWN = 5
 """How many places in an output the table names."""
+_LONGEST = 40
+"""How many characters of JSON a value may have that the table shows."""
 
 
 def diff(
@@ -139,6 +141,18 @@ def _word(value: Any) -> str:
 
 def _places(changes: dict[str, Any]) -> str:
     """Return where in a value something changed, and how it did."""
-    found = [f"{place} ({kind.replace('_', ' ')})" for kind, places in changes.items() for place in places]
+    found = [
+        _place(kind, place, places[place] if isinstance(places, dict) else None)
+        for kind, places in changes.items()
+        for place in places
+    ]
     more = len(found) - _SHOWN
     return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _place(kind: str, place: str, change: Any) -> str:
+    if kind in ("values_changed", "type_changes"):
+        old, new = (json.dumps(change[name], ensure_ascii=False) for name in ("old_value", "new_value"))
+        if max(len(old), len(new)) <= _LONGEST:
+            return f"{place} {old} → {new}"
+    return f"{place} ({kind.replace('_', ' ')})"
