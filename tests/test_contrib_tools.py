@@ -359,7 +359,10 @@ def test_ct_2_the_first_failure_stops_it(factory: Any, kind: Any, call: Any) -> 
 def test_the_detail_ends_without_a_stop_of_its_own(factory: Any, kind: Any, call: Any) -> None:
     with pytest.raises(ContribError) as caught:
         call(factory(subflow_name="broken", executor=executor_of(kind)), {"items": [1]})
-    assert caught.value.detail == "flow 'broken' failed on item index 0: Tool 'gone' is not registered"
+    assert caught.value.detail == (
+        "flow 'broken' failed on item index 0: Tool 'gone' is not registered. "
+        "Step 0 of flow 'broken' names it: register it with register_tool"
+    )
 
 
 @kinds

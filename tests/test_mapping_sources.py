@@ -236,7 +236,9 @@ def test_of_several_missing_sources_the_same_is_told_whatever_the_order_of_the_m
     source = mapping["a"]
     assert told[0] == told[1]
     assert told[0] is not None
-    assert told[0].startswith(f"Input mapping key '{source}' not found for tool 'inc' at step 0. Flow 'main' maps it to field 'a'")
+    assert told[0].startswith(
+        f"Input mapping key '{source}' not found for tool 'inc' at step 0. Flow 'main' maps it to field 'a'"
+    )
 
 
 @lanes

@@ -358,7 +358,9 @@ def test_a_json_schema_tool_in_a_flow_is_checked_the_same_on_both_lanes(
         assert (record.outputs, record.error_type) == (expected, None)
     else:
         assert (record.error_type, record.error_code) == ("SchemaValidationError", "CW-E004")
-        assert str(record.error_message).startswith(f"Schema validation failed for tool 't' at step 0: {error}\nStep 0 of")
+        assert str(record.error_message).startswith(
+            f"Schema validation failed for tool 't' at step 0: {error}\nStep 0 of"
+        )
 
 
 # --- T-11: output ---------------------------------------------------------------------------------------------------
