@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +98,7 @@ def watch(
         if kept is not None and outcome.result is not None:
             write_trace(kept, outcome.result, redact)
         _tell(outcome)
-        _serve_on(page, end)
+        _serve_on(page, outcome, end)
     raise typer.Exit(0 if outcome.is_success else 1)
 
 
@@ -113,24 +116,66 @@ def _open_page(flow: AnyFlow, host: str, port: int, redact: bool) -> dw.LivePage
 
 
 def _run(job: Job, flow: AnyFlow, initial_input: dict[str, Any], page: dw.LivePage) -> Outcome:
-    follow: Any = page.follow_async if job.on_async_lane else page.follow
+    """Run the flow and return what came of it. Ctrl-C stops it, on the sync lane at the next step, and ends the command."""
+    token = dw.CancellationToken()
+
+    def start(executor: Any) -> Any:
+        follow: Any = page.follow_async if job.on_async_lane else page.follow
+        return follow(executor.stream_flow(flow.name, initial_input, cancel_token=token))
+
+    if not job.on_async_lane:
+        return _InBackground(lambda: job.conduct(start, []), token).outcome()
     try:
-        return job.conduct(lambda executor: follow(executor.stream_flow(flow.name, initial_input)), [])
+        return job.conduct(start, [])
     except KeyboardInterrupt:
+        page.wait_for_watchers()
         fail("stopped before the run had ended")
+
+
+class _InBackground:
+    """A run on a thread of its own: what waits on the main thread for a step to end would not hear of Ctrl-C on every system."""
+
+    def __init__(self, run: Callable[[], Outcome], token: dw.CancellationToken) -> None:
+        self._token = token
+        self._ended: Future[Outcome] = Future()
+        # A daemon, so that a second Ctrl-C ends the program whatever the step does.
+        threading.Thread(target=copy_context().run, args=(self._main, run), daemon=True).start()
+
+    def outcome(self) -> Outcome:
+        """Return what comes of the run."""
+        try:
+            return self._wait()
+        except KeyboardInterrupt:
+            warn("the run stops at its next step; Ctrl-C once more ends it at once")
+            self._token.cancel()
+        return self._wait()
+
+    def _wait(self) -> Outcome:
+        while not self._ended.done():
+            with suppress(TimeoutError):
+                return self._ended.result(timeout=0.2)
+        return self._ended.result()
+
+    def _main(self, run: Callable[[], Outcome]) -> None:
+        try:
+            self._ended.set_result(run())
+        except BaseException as error:
+            self._ended.set_exception(error)
 
 
 def _tell(outcome: Outcome) -> None:
     result = outcome.result
     if result is not None:
         word = "succeeded" if result.success else "failed"
-        say(f"{word} after {len(result.execution_log)} steps and {result.total_duration_ms:.1f} ms")
+        count = len(result.execution_log)
+        say(f"{word} after {count} {'step' if count == 1 else 'steps'} and {result.total_duration_ms:.1f} ms")
     complain(result, outcome.error)
 
 
-def _serve_on(page: dw.LivePage, end: bool) -> None:
+def _serve_on(page: dw.LivePage, outcome: Outcome, end: bool) -> None:
+    is_stopped = isinstance(outcome.error, dw.FlowCancelledError)
     with suppress(KeyboardInterrupt):
-        if end:
+        if end or is_stopped:
             page.wait_for_watchers()
             return
         say("The page stays there until Ctrl-C.")
