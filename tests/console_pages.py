@@ -10,7 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 # A file has its name, as code, at the end of the paragraph before it.
 _BLOCK = re.compile(r"(?:`([\w./-]+)`:\n\n)?```(\w+)\n(.*?)```", re.DOTALL)
-_VARYING = re.compile(r"(?<![\w.])(\d+\.\d|[0-9a-f]{32})(?![\w.])")
+_VARYING = re.compile(r"(?<![\w.])(\d+\.\d|[0-9a-f]{32}|http://127\.0\.0\.1:\d+/[\w-]+/)(?![\w.])")
 
 
 class Command(NamedTuple):

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from console_pages import read_page, run_command, without_times
+from console_pages import Command, read_page, run_command, without_times
 
 PAGE = read_page("docs/cli.md")
-ON_A_LANE = re.compile(r"doubleweave (run|resume|attest|fuzz) ")
+ON_A_LANE = re.compile(r"doubleweave (run|resume|attest|fuzz|watch) ")
 
 
-@pytest.mark.parametrize("lane", ["", " --async"], ids=["sync", "async"])
-def test_each_command_prints_what_stands_below_it(lane: str, tmp_path: Path) -> None:
+RUNS = [command for command in PAGE.commands if ON_A_LANE.search(command.line)]
+
+
+@pytest.mark.parametrize(("lane", "commands"), [("", PAGE.commands), (" --async", RUNS)], ids=["sync", "async"])
+def test_each_command_prints_what_stands_below_it(lane: str, commands: list[Command], tmp_path: Path) -> None:
     for name, text in PAGE.files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     shown, printed = [], []
-    for line, below in PAGE.commands:
+    for line, below in commands:
         shown.append(f"$ {line}\n{without_times(below)}")
         on_lane = ON_A_LANE.sub(lambda found: f"{found[0].rstrip()}{lane} ", line)
         printed.append(f"$ {line}\n{without_times(run_command(on_lane, tmp_path))}")
@@ -24,5 +27,5 @@ def test_each_command_prints_what_stands_below_it(lane: str, tmp_path: Path) -> 
 
 
 def test_the_page_shows_a_flow_and_its_tools() -> None:
-    assert set(PAGE.files) == {"order.flow.yaml", "shop.py"}
-    assert len(PAGE.commands) > 10
+    assert set(PAGE.files) == {"order.flow.yaml", "shop.py", "idea.flow.yaml", "orders.json"}
+    assert len(PAGE.commands) > 20

@@ -304,6 +304,31 @@ class TestOptions:
         )
 
 
+PRINTING = """
+import sys
+from doubleweave import tool
+from number_tools import Number, increase
+
+print("imported")
+
+@tool
+def double(value: int) -> Number:
+    print("called")
+    sys.stdout.write("written\\n")
+    return Number(value=value * 2)
+"""
+
+
+@LANES
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_en_4_what_tools_print_goes_to_stderr(shell: Shell, lane: list[str], form: str) -> None:
+    shell.write("printing_tools.py", PRINTING)
+    command = ("run", "numbers.flow.yaml", "-i", '{"value": 3}', "--no-progress", "-f", form, *lane)
+    printing, silent = shell(*command, "-t", "printing_tools"), shell(*command, "-t", "number_tools")
+    assert printing.err == "imported\ncalled\nwritten\n"
+    assert len(printing.out.splitlines()) == len(silent.out.splitlines())
+
+
 FRAGILE = """
 from pathlib import Path
 from doubleweave import tool

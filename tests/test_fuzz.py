@@ -67,6 +67,18 @@ def test_flowproperty_holds_when_its_check_is_truthy() -> None:
         FlowProperty("p", bool).name = "q"  # type: ignore[misc]  # frozen
 
 
+@each_lane
+def test_a_check_that_is_async_is_no_check(lane: str) -> None:
+    async def holds(_: Any) -> bool:
+        return True
+
+    flow = linear(step("t"))
+    report = run(lane, fuzzer_on(lane, flow, [tool_of(echo)], FlowProperty("p", holds)), runs=1, base_input={})
+    assert [failure.check_error for failure in report.failures] == [
+        "TypeError: the check of property 'p' is async; give a plain function"
+    ]
+
+
 def test_builtin_properties_are_by_name() -> None:
     assert list(BUILTIN_PROPERTIES) == ["flow_succeeds", "final_output_present"]
     assert all(prop.name == name and prop.description for name, prop in BUILTIN_PROPERTIES.items())

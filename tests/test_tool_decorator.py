@@ -101,8 +101,6 @@ def test_bare_and_called_without_arguments_are_the_same(decorate: Callable[[Any]
 def test_arguments_other_than_the_function_are_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional"):
         tool(None, "name")  # type: ignore[call-overload]  # what is refused
-    with pytest.raises(TypeError, match="safety"):
-        tool(safety=dw.ToolSafetyContract())  # type: ignore[call-overload]  # what is refused
 
 
 def test_t_33_t_34_the_input_model_has_a_field_for_each_parameter() -> None:
@@ -490,3 +488,15 @@ class Nameless:
 def test_what_has_no_name_of_its_own_needs_one(nameless: Any) -> None:
     with pytest.raises(dw.ToolDefinitionError, match=r"it has no name of its own; pass name="):
         tool(nameless)
+
+
+def test_a_decorated_tool_may_have_a_safety_contract() -> None:
+    contract = dw.ToolSafetyContract(side_effects=dw.SideEffectLevel.READ, cacheable=False)
+
+    @tool(safety=contract)
+    def look(n: int) -> Number:
+        return Number(n=n)
+
+    assert (look.safety, look.safety_declared, look.cacheable) == (contract, True, False)
+    with pytest.raises(ValueError, match="cacheable"):
+        tool(safety=dw.ToolSafetyContract(), cacheable=False)(look.function)

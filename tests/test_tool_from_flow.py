@@ -207,6 +207,23 @@ def test_t_26_t_27_safety_is_the_argument_else_the_flow_s_else_merged_from_the_s
     assert (made.cacheable, made.supports_dry_run) == (expected.cacheable, False)
 
 
+@pytest.mark.parametrize(
+    ("options", "is_declared"),
+    [
+        ({"on_error": "fallback:write"}, True),
+        ({"decision_candidates": ["reads", "write"]}, True),
+        ({"on_error": "fallback:gone"}, False),
+        ({"on_error": "skip"}, True),
+    ],
+)
+def test_t_26_what_a_step_may_choose_or_fall_back_to_counts(options: dict[str, Any], is_declared: bool) -> None:
+    executor = make_executor([], [*tools(), declared("reads", READS)])
+    made = Tool.from_flow(inner(step("reads", **options)), executor)
+    writes = "write" in str(options)
+    expected = SideEffectLevel.WRITE if writes else SideEffectLevel.READ
+    assert (made.safety.side_effects, made.safety_declared) == (expected, is_declared)
+
+
 @pytest.mark.parametrize("place", ["flow", "argument"])
 def test_t_26_t_4_a_dry_run_promised_for_the_flow_itself_cannot_be_kept(place: str) -> None:
     flow = inner(step("inc"), safety=READS if place == "flow" else None)

@@ -7,6 +7,7 @@ from typing import Any, overload
 from pydantic import BaseModel
 
 from doubleweave.errors import ToolDefinitionError
+from doubleweave.models.contracts import ToolSafetyContract
 from doubleweave.models.signatures import input_model_of, output_model_of
 from doubleweave.models.tools import _is_async_callable
 from doubleweave.tools import Tool
@@ -37,6 +38,7 @@ def tool(
     max_output_size: int | None = None,
     schema_version: str = "0.0.0",
     cacheable: bool = True,
+    safety: ToolSafetyContract | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -50,11 +52,13 @@ def tool(
     max_output_size: int | None = None,
     schema_version: str = "0.0.0",
     cacheable: bool = True,
+    safety: ToolSafetyContract | None = None,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a tool of an annotated function, plain or async; usable bare or with arguments.
 
     The input model has one field a parameter; the output model is `output_schema`, else the return annotation, a pydantic
-    model class. Name and description default to the function's name and docstring.
+    model class. Name and description default to the function's name and docstring. The rest is as for
+    `Tool`; with `safety`, its word on `cacheable` counts unless `cacheable` is False.
 
     Raises:
         ToolDefinitionError: The signature does not describe a tool; says what to change.
@@ -73,7 +77,9 @@ def tool(
             timeout_seconds=timeout_seconds,
             max_output_size=max_output_size,
             schema_version=schema_version,
-            cacheable=cacheable,
+            # With a contract, the default says nothing.
+            cacheable=None if cacheable and safety is not None else cacheable,
+            safety=safety,
         )
         made.function = function
         return made

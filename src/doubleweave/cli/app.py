@@ -20,7 +20,7 @@ from doubleweave.cli import (
     showing,
     starting,
 )
-from doubleweave.cli.text import PROG, _error_line
+from doubleweave.cli.text import PROG, _error_line, help_when_bare
 from doubleweave.errors import DoubleweaveError
 from doubleweave.models.product import __version__
 
@@ -42,12 +42,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _help_when_bare(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-        raise typer.Exit
-
-
 app = typer.Typer(name=PROG, cls=_Commands, invoke_without_command=True, pretty_exceptions_enable=False)
 
 
@@ -59,7 +53,7 @@ def _main(
     ] = False,
 ) -> None:
     """Run, check, look at and compare flows of typed tools."""
-    _help_when_bare(ctx)
+    help_when_bare(ctx)
 
 
 app.command("init")(starting.init)

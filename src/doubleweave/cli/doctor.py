@@ -15,7 +15,7 @@ from doubleweave.cli import options
 from doubleweave.cli.preflight import preflight
 from doubleweave.cli.readiness import readiness, readiness_lines
 from doubleweave.cli.sources import flow_files, import_from_current_directory, import_tools
-from doubleweave.cli.text import Format, detail_of, emit_json, fail, say_lines, warn
+from doubleweave.cli.text import Format, detail_of, emit_json, fail, help_when_bare, say_lines, warn
 
 if TYPE_CHECKING:
     from doubleweave.models.flows import AnyFlow
@@ -30,10 +30,7 @@ class Profile(str, Enum):
     FIRST_RUN = "first-run"
 
 
-@doctor.callback()
-def _help_when_bare(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+doctor.callback()(help_when_bare)
 
 
 @doctor.command("flow")

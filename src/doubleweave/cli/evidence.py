@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import doubleweave as dw
 from doubleweave.cli import options
-from doubleweave.cli.running import Job, other_flows, write_trace
+from doubleweave.cli.running import Job, on_lane, other_flows, write_trace
 from doubleweave.cli.sources import (
     import_tools,
     import_user_module,
@@ -28,7 +28,6 @@ from doubleweave.cli.text import Format, emit_envelope, emit_json, fail, print_t
 if TYPE_CHECKING:
     from doubleweave.models.flows import AnyFlow
 
-T = TypeVar("T")
 Seed = Annotated[int, typer.Option("--seed", help="Of what is drawn at random: the same seed gives the same inputs.")]
 SaveFailures = Annotated[
     Path | None, typer.Option("--save-failures", metavar="DIR", help="Keep the result of each violation here as JSON.")
@@ -144,14 +143,16 @@ class _Trial:
 
     def attest(self, **settings: Any) -> dw.AttestationReport:
         """Run each input several times."""
-        if self.on_async_lane:
-            return _awaited(dw.attest_flow_async(flow=self.flow, executor=self.executor, **settings))
-        return dw.attest_flow(flow=self.flow, executor=self.executor, **settings)
+        attest: Any = dw.attest_flow_async if self.on_async_lane else dw.attest_flow
+        report: dw.AttestationReport = self._run(lambda: attest(flow=self.flow, executor=self.executor, **settings))
+        return report
 
     def fuzz(self, properties: list[dw.FlowProperty], faults: dw.FaultConfig, **settings: Any) -> dw.FuzzReport:
         """Run each case once."""
         fuzzer = dw.FlowFuzzer(self.executor, self.flow, properties, faults)
-        return _awaited(fuzzer.run_async(**settings)) if self.on_async_lane else fuzzer.run(**settings)
+        fuzz: Any = fuzzer.run_async if self.on_async_lane else fuzzer.run
+        report: dw.FuzzReport = self._run(lambda: fuzz(**settings))
+        return report
 
     def minimized(self, failure: dw.FuzzFailure, prop: dw.FlowProperty) -> dw.FuzzFailure | None:
         """Return the failure of the smallest input that still violates the property without any fault; None if none does."""
@@ -163,15 +164,12 @@ class _Trial:
         return again.failures[0] if again.failures else None
 
     def _smallest(self, inputs: dict[str, Any], prop: dw.FlowProperty) -> dict[str, Any]:
-        if self.on_async_lane:
-            return _awaited(dw.minimize_failure_async(self.executor, self.flow, inputs, prop))
-        return dw.minimize_failure(self.executor, self.flow, inputs, prop)
+        minimize: Any = dw.minimize_failure_async if self.on_async_lane else dw.minimize_failure
+        smallest: dict[str, Any] = self._run(lambda: minimize(self.executor, self.flow, inputs, prop))
+        return smallest
 
-
-def _awaited(job: Coroutine[Any, Any, T]) -> T:
-    import asyncio
-
-    return asyncio.run(job)
+    def _run(self, start: Callable[[], Any]) -> Any:
+        return on_lane(start, self.on_async_lane)
 
 
 def _read_seed_inputs(path: Path) -> list[dict[str, Any]]:

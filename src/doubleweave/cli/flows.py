@@ -12,7 +12,7 @@ import doubleweave as dw
 from doubleweave.cli import options
 from doubleweave.cli.flow_edits import rewrite
 from doubleweave.cli.sources import Found, Places, get_default_registry, load_flow, version_key
-from doubleweave.cli.text import Format, emit_envelope, fail, print_table, say
+from doubleweave.cli.text import Format, emit_envelope, fail, help_when_bare, print_table, say
 
 flows = typer.Typer(invoke_without_command=True, help="List flows, and say how far their review has come.")
 
@@ -24,10 +24,7 @@ class Stage(str, Enum):
     ACTIVE = "active"
 
 
-@flows.callback()
-def _help_when_bare(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+flows.callback()(help_when_bare)
 
 
 @flows.command("list")

@@ -24,7 +24,7 @@ from doubleweave.cli.sources import (
     restrict_refs,
     write_output,
 )
-from doubleweave.cli.text import Format, fail, print_table, say, warn
+from doubleweave.cli.text import Format, _error_line, fail, print_table, prints_to_stderr, say, warn
 
 if TYPE_CHECKING:
     from doubleweave.models.flows import AnyFlow
@@ -157,15 +157,7 @@ class Job:
         """Make an executor, let `start` run something on it, on the lane that was asked for, and return what came of it."""
         executor = self.executor(middleware)
         try:
-            if not self.on_async_lane:
-                return Outcome(start(executor))
-            import asyncio
-
-            async def main() -> dw.ExecutionResult:
-                result: dw.ExecutionResult = await start(executor)
-                return result
-
-            return Outcome(asyncio.run(main()))
+            return Outcome(on_lane(lambda: start(executor), self.on_async_lane))
         except dw.DoubleweaveError as error:
             return Outcome(getattr(error, "result", None), error)
 
@@ -184,6 +176,19 @@ class Job:
         for tool in self.tools.values():
             executor.register_tool(tool)
         return executor
+
+
+def on_lane(start: Callable[[], Any], is_async: bool) -> Any:
+    """Return what a call gives, on the async lane awaited. What tools print meanwhile goes to stderr."""
+    with prints_to_stderr():
+        if not is_async:
+            return start()
+        import asyncio
+
+        async def main() -> Any:
+            return await start()
+
+        return asyncio.run(main())
 
 
 def other_flows(directory: Path | None, flow: AnyFlow) -> list[AnyFlow]:
@@ -233,8 +238,6 @@ def write_trace(path: Path, result: dw.ExecutionResult, redact: bool) -> None:
 
 def complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
     """Print on stderr what a run has raised, and the first of its steps that failed."""
-    from doubleweave.cli.text import _error_line
-
     if error is not None:
         say(_error_line(error), err=True)
     failed = None if result is None else next((each for each in result.execution_log if not each.success), None)

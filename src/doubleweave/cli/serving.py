@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import nullcontext, redirect_stdout
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +33,20 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--flow", metavar="NAME", help="Offer only this flow; repeatable. Others may be its sub-flows."),
 ]
+
+
+class Effects(str, Enum):
+    """The levels of `SideEffectLevel`, which is not imported for the sake of help."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+    EXTERNAL = "external"
+    DESTRUCTIVE = "destructive"
+
+
 Level = Annotated[
-    dw.SideEffectLevel,
+    Effects,
     typer.Option("--allow-side-effects", help="The highest side-effect level of a flow that is offered."),
 ]
 TokenVariable = Annotated[
@@ -61,7 +73,7 @@ def serve(
     discover_dir: OfferedDir = None,
     tools: options.Tools = None,
     only: Only = None,
-    allow_side_effects: Level = dw.SideEffectLevel.READ,
+    allow_side_effects: Level = Effects.READ,
     over_http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP, not stdin and stdout.")] = False,
     host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for a free one.")] = 8000,
@@ -85,13 +97,11 @@ def serve(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     restrict_refs(schema_ref_allow)
-    # On stdio, stdout belongs to the protocol, whatever the tools' modules print.
-    with nullcontext() if over_http else redirect_stdout(sys.stderr):
-        executor = _executor(_flows(flow_files, discover_dir), tools, concurrency)
+    executor = _executor(_flows(flow_files, discover_dir), tools, concurrency)
     server = _server(
         executor,
         flows=only,
-        max_side_effect_level=allow_side_effects,
+        max_side_effect_level=dw.SideEffectLevel(allow_side_effects.value),
         limits={
             "call_seconds": call_seconds,
             "calls_at_once": calls_at_once,

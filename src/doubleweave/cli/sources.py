@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import doubleweave as dw
-from doubleweave.cli.text import detail_of, fail, warn
+from doubleweave.cli.text import detail_of, fail, prints_to_stderr, warn
 
 if TYPE_CHECKING:
     from doubleweave.models.flows import AnyFlow
@@ -183,7 +183,8 @@ def import_user_module(name: str, role: str) -> Any:
         fail(f"{role} not importable: {name}: give the name of a module, as in `import`, not a file", 2)
     import_from_current_directory()
     try:
-        return import_module(name)
+        with prints_to_stderr():
+            return import_module(name)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         fail(f"{role} not importable: {name}: {reason}", 2)

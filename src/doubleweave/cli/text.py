@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,6 +74,18 @@ def _error_line(error: Exception) -> str:
 def printable(text: str) -> str:
     """Return a text without what would steer a terminal; its lines stay lines."""
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+
+
+def prints_to_stderr() -> AbstractContextManager[object]:
+    """Let what the user's own code prints go to stderr until the end of the block: stdout is for results alone."""
+    return redirect_stdout(sys.stderr)
+
+
+def help_when_bare(ctx: typer.Context) -> None:
+    """Print the help of a group of commands of which none is named."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit
 
 
 def say(message: str = "", *, err: bool = False) -> None:

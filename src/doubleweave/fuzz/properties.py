@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import isawaitable, iscoroutine
 from typing import Any, ClassVar
 
 from doubleweave.errors import DoubleweaveError
@@ -28,8 +29,17 @@ class FlowProperty:
     description: str = ""
 
     def holds(self, result: ExecutionResult) -> bool:
-        """Say whether the property holds; raises what the check raises."""
-        return bool(self.check(result))
+        """Say whether the property holds; raises what the check raises.
+
+        Raises:
+            TypeError: The check is async: what it returns says nothing before it is awaited, which nobody does.
+        """
+        found = self.check(result)
+        if isawaitable(found):
+            if iscoroutine(found):
+                found.close()
+            raise TypeError(f"the check of property '{self.name}' is async; give a plain function")
+        return bool(found)
 
 
 BUILTIN_PROPERTIES: dict[str, FlowProperty] = {

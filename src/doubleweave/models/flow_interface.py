@@ -7,7 +7,7 @@ from doubleweave.errors import FlowExecutionError, FlowSerializationError, ToolD
 from doubleweave.models.contracts import ToolSafetyContract, merge_safety
 from doubleweave.models.flows import AnyFlow, DAGFlow
 from doubleweave.models.records import ExecutionResult
-from doubleweave.models.steps import FlowStep
+from doubleweave.models.steps import FlowStep, fallback_tool
 from doubleweave.models.tools import ToolBase
 
 
@@ -40,15 +40,21 @@ def derive_output_schema(flow: AnyFlow, tools: Mapping[str, ToolBase], tool_name
 def derive_safety(flow: AnyFlow, tools: Mapping[str, ToolBase]) -> tuple[ToolSafetyContract, bool]:
     """Return the flow's safety contract, and whether it was declared throughout rather than assumed.
 
-    The contract is the flow's own, else the most restrictive combination of its registered tools' contracts; that one
-    promises no dry run, because a flow as a tool has no dry-run function.
+    The contract is the flow's own, else the most restrictive combination of its registered tools' contracts, those that a step
+    may choose or fall back to included; that one promises no dry run, because a flow as a tool has no dry-run function.
     """
     if flow.safety is not None:
         return flow.safety, True
-    used = [tools.get(step.tool_name) if step.tool_name is not None else None for step in flow.steps]
+    used = [None if name is None else tools.get(name) for step in flow.steps for name in _tools_of(step)]
     merged = merge_safety(tool.safety for tool in used if tool is not None)
     declared = all(tool is not None and tool.safety_declared for tool in used)
     return merged.model_copy(update={"supports_dry_run": False}), declared
+
+
+def _tools_of(step: FlowStep) -> list[str | None]:
+    """Return the names of the tools that a step may call; None for a sub-flow, whose tools are not known."""
+    fallback = fallback_tool(step.on_error)
+    return [step.tool_name, *(step.decision_candidates or ()), *([] if fallback is None else [fallback])]
 
 
 def output_of(result: ExecutionResult, flow: AnyFlow, tool_name: str) -> dict[str, Any]:
