@@ -26,6 +26,13 @@ def test_each_command_prints_what_stands_below_it(lane: str, commands: list[Comm
     assert printed == shown
 
 
+def test_the_commands_of_the_readme_print_what_stands_below_them(tmp_path: Path) -> None:
+    commands = read_page("README.md").commands
+    assert [each.line.split()[0] for each in commands] == ["doubleweave", "cd", "cd", "cd"]
+    for line, below in commands:
+        assert without_times(run_command(line, tmp_path)) == without_times(below)
+
+
 def test_the_page_shows_a_flow_and_its_tools() -> None:
     assert set(PAGE.files) == {"order.flow.yaml", "shop.py", "idea.flow.yaml", "orders.json"}
     assert len(PAGE.commands) > 20
