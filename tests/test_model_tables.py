@@ -184,6 +184,7 @@ SIGNATURES: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]]
             **dict.fromkeys(["name", "description", "output_schema", "timeout_seconds", "max_output_size"]),
             "schema_version": "0.0.0",
             "cacheable": True,
+            "safety": None,  # beyond the table
         },
     ),
     "merge_safety": (dw.merge_safety, {"contracts": EMPTY}, {"default": None}),
