@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+import doubleweave as dw
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
     "--no-sandbox",
@@ -161,3 +163,15 @@ CONTRASTS = """() => {
     }
     return found;
 }"""
+
+
+class Shown:
+    """Shows runs as pages in tabs of their own, which are closed at the end of the test."""
+
+    def __init__(self, browser: Browser, path: Path) -> None:
+        self._browser = browser
+        self._path = path
+
+    def __call__(self, result: dw.ExecutionResult, **given: Any) -> Any:
+        settings = {name: given.pop(name) for name in ("viewport", "color_scheme", "reduced_motion") if name in given}
+        return open_tab(self._browser, file_url(self._path, dw.run_page(result, **given)), **settings)

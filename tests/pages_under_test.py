@@ -141,3 +141,23 @@ def run_on(lane: str, executor: dw.FlowExecutor, name: str, inputs: dict[str, An
     if lane == "sync":
         return executor.execute_flow(name, inputs)
     return asyncio.run(executor.execute_flow_async(name, inputs))
+
+
+def second_of_two() -> dw.ExecutionResult:
+    return run_of(
+        record(0, "fetch", 0, 150, inputs={"url": "/orders/4711"}),
+        record(1, "price", 150, 350.5, outputs={"value": 2, "list": [1, 2]}),
+        record(2, "audit", 350.5, 400),
+        failed(3, "stock", 400, 500, "gone"),
+        trace_id="f" * 32,
+        flow_version="1.5.0",
+    )
+
+
+def first_of_two() -> dw.ExecutionResult:
+    return run_of(
+        record(0, "fetch", 0, 100),
+        record(1, "price", 100, 350.5, outputs={"value": 3, "list": [1]}),
+        record(2, "stock", 351, 400),
+        record(3, "gift", 400, 401),
+    )

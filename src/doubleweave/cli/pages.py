@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
@@ -116,51 +116,75 @@ def _open_page(flow: AnyFlow, host: str, port: int, redact: bool) -> dw.LivePage
 
 
 def _run(job: Job, flow: AnyFlow, initial_input: dict[str, Any], page: dw.LivePage) -> Outcome:
-    """Run the flow and return what came of it. Ctrl-C stops it, on the sync lane at the next step, and ends the command."""
-    token = dw.CancellationToken()
-
-    def start(executor: Any) -> Any:
-        follow: Any = page.follow_async if job.on_async_lane else page.follow
-        return follow(executor.stream_flow(flow.name, initial_input, cancel_token=token))
-
-    if not job.on_async_lane:
-        return _InBackground(lambda: job.conduct(start, []), token).outcome()
+    """Run the flow and return what came of it. Ctrl-C stops it: at once on the async lane, else at its next step."""
+    run = _Run(job, page)
+    run.start(flow.name, initial_input)
     try:
-        return job.conduct(start, [])
+        return run.outcome()
     except KeyboardInterrupt:
-        page.wait_for_watchers()
-        fail("stopped before the run had ended")
+        warn("the run is being stopped; Ctrl-C once more ends it at once")
+    run.stop()
+    return run.outcome()
 
 
-class _InBackground:
-    """A run on a thread of its own: what waits on the main thread for a step to end would not hear of Ctrl-C on every system."""
+class _Run:
+    """A run on a thread of its own, for a main thread that waits for a step does not hear of Ctrl-C on every system.
 
-    def __init__(self, run: Callable[[], Outcome], token: dw.CancellationToken) -> None:
-        self._token = token
+    The thread is a daemon, so that a second Ctrl-C ends the program whatever the step does.
+    """
+
+    def __init__(self, job: Job, page: dw.LivePage) -> None:
+        self._job = job
+        self._page = page
+        self._token = dw.CancellationToken()
         self._ended: Future[Outcome] = Future()
-        # A daemon, so that a second Ctrl-C ends the program whatever the step does.
-        threading.Thread(target=copy_context().run, args=(self._main, run), daemon=True).start()
+        self._cancel: Callable[[], object] = self._token.cancel
+
+    def start(self, name: str, initial_input: dict[str, Any]) -> None:
+        """Begin the run."""
+
+        def follow(executor: Any) -> Any:
+            events = executor.stream_flow(name, initial_input, cancel_token=self._token)
+            return self._follow_async(events) if self._job.on_async_lane else self._page.follow(events)
+
+        threading.Thread(target=copy_context().run, args=(self._main, follow), daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._cancel()
 
     def outcome(self) -> Outcome:
-        """Return what comes of the run."""
-        try:
-            return self._wait()
-        except KeyboardInterrupt:
-            warn("the run stops at its next step; Ctrl-C once more ends it at once")
-            self._token.cancel()
-        return self._wait()
-
-    def _wait(self) -> Outcome:
+        """Wait for its end and return what came of it, or end the command when it was stopped before it had a result."""
         while not self._ended.done():
-            with suppress(TimeoutError):
-                return self._ended.result(timeout=0.2)
-        return self._ended.result()
+            # Woken up now and then, a thread hears of Ctrl-C.
+            wait([self._ended], timeout=0.2)
+        outcome = self._ended.result()
+        if outcome is _STOPPED:
+            self._page.wait_for_watchers()
+            fail("stopped before the run had ended")
+        return outcome
 
-    def _main(self, run: Callable[[], Outcome]) -> None:
+    def _main(self, follow: Callable[[Any], Any]) -> None:
+        from asyncio import CancelledError
+
         try:
-            self._ended.set_result(run())
+            self._ended.set_result(self._job.conduct(follow, []))
+        except CancelledError:
+            self._ended.set_result(_STOPPED)
         except BaseException as error:
             self._ended.set_exception(error)
+
+    async def _follow_async(self, events: Any) -> dw.ExecutionResult:
+        from asyncio import current_task, get_running_loop
+
+        task = current_task()
+        assert task is not None
+        loop = get_running_loop()
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        return await self._page.follow_async(events)
+
+
+_STOPPED = Outcome(None)
 
 
 def _tell(outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-// What all parts of the page use: its data, what is chosen, and how to make elements. All parts are put into one function.
+// What all parts of the page use: its data, what is chosen, and how to make elements. All parts are one function.
 // Whatever comes from the run is put into the page as text or as a number, never as markup.
 
 const ROW = 30;
@@ -68,11 +68,18 @@ const isRunning = () => model.runs[0].state === "running";
 const now = () => (clock === null ? 0 : clock.at + performance.now() - clock.seen);
 const rowAt = (id) => model.rows[positions.get(id)];
 const lengthOf = (row) => (row.state === "running" ? Math.max(0, now() - row.at) : row.ms);
-const outcome = (state, words = WORDS) => [el("span", { class: `sign-${state}`, "aria-hidden": "true" }, SIGNS[state]), words[state]];
+const outcome = (state, words = WORDS) => [
+  el("span", { class: `sign-${state}`, "aria-hidden": "true" }, SIGNS[state]),
+  words[state],
+];
 
 function place(row) {
   if (row.check) return row.check;
-  return row.id.replace("b:", "").split("/").map((part) => part.split("~")[0]).join(".");
+  return row.id
+    .replace("b:", "")
+    .split("/")
+    .map((part) => part.split("~")[0])
+    .join(".");
 }
 
 let isScheduled = false;
@@ -81,10 +88,14 @@ let cost = 0;
 function schedule() {
   if (isScheduled) return;
   isScheduled = true;
-  setTimeout(() => requestAnimationFrame(() => {
-    const began = performance.now();
-    isScheduled = false;
-    refresh();
-    cost = performance.now() - began;
-  }), Math.min(4 * cost, 500));
+  setTimeout(
+    () =>
+      requestAnimationFrame(() => {
+        const began = performance.now();
+        isScheduled = false;
+        refresh();
+        cost = performance.now() - began;
+      }),
+    Math.min(4 * cost, 500),
+  );
 }

@@ -33,11 +33,16 @@ const closeButton = el("button", { type: "button", "aria-label": "Close", click:
 const detailTitle = el("h2", { id: "detail-title" });
 const detailBody = el("div", {});
 detail.append(
-  el("div", { class: "detail-head" }, detailTitle,
+  el(
+    "div",
+    { class: "detail-head" },
+    detailTitle,
     el("button", { type: "button", "aria-label": "Previous step", click: () => move(-1) }, "↑"),
     el("button", { type: "button", "aria-label": "Next step", click: () => move(1) }, "↓"),
-    closeButton),
-  detailBody);
+    closeButton,
+  ),
+  detailBody,
+);
 
 function openDetail(id, focus) {
   opened = id;
@@ -73,13 +78,26 @@ function value(text) {
   if (text === undefined || text === null) return el("p", { class: "muted" }, "none");
   const box = el("pre", { class: "value", tabindex: "0" }, text.slice(0, LONGEST));
   if (text.length <= LONGEST) return box;
-  const more = el("button", { type: "button", click: () => { box.textContent = text; more.remove(); } },
-    `Show all ${number(text.length)} characters`);
+  const more = el(
+    "button",
+    {
+      type: "button",
+      click: () => {
+        box.textContent = text;
+        more.remove();
+      },
+    },
+    `Show all ${number(text.length)} characters`,
+  );
   return el("div", {}, box, more);
 }
 
 const definition = (pairs) =>
-  el("dl", { class: "detail-facts" }, ...pairs.filter((pair) => pair[1]).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+  el(
+    "dl",
+    { class: "detail-facts" },
+    ...pairs.filter((pair) => pair[1]).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
+  );
 
 const section = (title, ...inside) => [el("h3", {}, title), ...inside];
 
@@ -95,13 +113,18 @@ function runDetail() {
   return [
     ...inPairs("Input", (at) => value(runs[at].inputs), runs[1]),
     ...inPairs("Output", (at) => value(runs[at].outputs), runs[1]),
-    ...(cost ? section("Cost (estimate)", definition([
-      ["Saved", `$${cost.usd.toFixed(6)}`],
-      ["Calls avoided", number(cost.calls)],
-      ["Latency saved", duration(cost.ms)],
-      ["Steps counted", number(cost.steps)],
-      ["Priced against", cost.model && `${cost.model} as of ${cost.asOf}`],
-    ])) : []),
+    ...(cost
+      ? section(
+          "Cost (estimate)",
+          definition([
+            ["Saved", `$${cost.usd.toFixed(6)}`],
+            ["Calls avoided", number(cost.calls)],
+            ["Latency saved", duration(cost.ms)],
+            ["Steps counted", number(cost.steps)],
+            ["Priced against", cost.model && `${cost.model} as of ${cost.asOf}`],
+          ]),
+        )
+      : []),
   ];
 }
 
@@ -109,11 +132,21 @@ function stepDetail(row) {
   const b = row.b;
   const both = [row, b];
   return [
-    el("div", {}, row.only ? el("span", { class: "chip chip-note" }, `only in ${row.only.toUpperCase()}`) : null, " ", stateChip(row), " ",
-      b && b.state !== row.state ? stateChip(b) : null),
+    el(
+      "div",
+      {},
+      row.only ? el("span", { class: "chip chip-note" }, `only in ${row.only.toUpperCase()}`) : null,
+      " ",
+      stateChip(row),
+      " ",
+      b && b.state !== row.state ? stateChip(b) : null,
+    ),
     definition([
       ["Started", `+${duration(row.at)}`],
-      ["Duration", b ? `A ${duration(row.ms)}, B ${duration(b.ms)} (${signed(b.ms - row.ms)})` : duration(lengthOf(row))],
+      [
+        "Duration",
+        b ? `A ${duration(row.ms)}, B ${duration(b.ms)} (${signed(b.ms - row.ms)})` : duration(lengthOf(row)),
+      ],
       ["Retries", row.retries && String(row.retries)],
       ["Retries in B", b && b.retries && String(b.retries)],
       ["Cache", row.cached && "output from the cache"],
@@ -123,37 +156,75 @@ function stepDetail(row) {
     ]),
     ...both.flatMap((each, at) => (each && each.error ? fault(each, b ? ` in ${"AB"[at]}` : "") : [])),
     ...differences(row),
-    ...both.flatMap((each) => (each && each.retries ? section("Failed attempts",
-      el("ol", { class: "list" }, ...(each.retryErrors || []).map((text) => el("li", {}, text)))) : [])),
+    ...both.flatMap((each) =>
+      each && each.retries
+        ? section(
+            "Failed attempts",
+            el("ol", { class: "list" }, ...(each.retryErrors || []).map((text) => el("li", {}, text))),
+          )
+        : [],
+    ),
     ...branches(row),
     ...(row.decision ? section("Decision", value(row.decision)) : []),
     ...(row.approval ? section("Approval", value(row.approval)) : []),
     ...inPairs("Inputs", (at) => value(both[at].inputs), b),
-    ...inPairs(row.state === "running" && row.partial ? "Outputs so far" : "Outputs", (at) => value(both[at].outputs || both[at].partial), b),
+    ...inPairs(
+      row.state === "running" && row.partial ? "Outputs so far" : "Outputs",
+      (at) => value(both[at].outputs || both[at].partial),
+      b,
+    ),
   ];
 }
 
 function fault(row, where) {
   const { type, code, message } = row.error;
   const step = row.check ? `the check of the flow's ${row.check}` : `step ${place(row)}`;
-  return section(`Error${where}`, el("div", { class: "fault" },
-    el("strong", {}, [code, type].filter(Boolean).join(" ")),
-    el("div", { class: "where" }, `at ${step}, ${row.check ? "flow" : "tool"} ${row.name}`),
-    el("pre", {}, message)));
+  return section(
+    `Error${where}`,
+    el(
+      "div",
+      { class: "fault" },
+      el("strong", {}, [code, type].filter(Boolean).join(" ")),
+      el("div", { class: "where" }, `at ${step}, ${row.check ? "flow" : "tool"} ${row.name}`),
+      el("pre", {}, message),
+    ),
+  );
 }
 
 function differences(row) {
   if (!row.b) return [];
   if (!row.diff.length) return section("Differences", el("p", { class: "muted" }, "none but in time"));
-  return section("Differences", ...row.diff.map((each) => el("div", { class: "difference" }, el("code", {}, each.path),
-    "a" in each ? el("div", { class: "pair" }, value(each.a), value(each.b)) : null)));
+  return section(
+    "Differences",
+    ...row.diff.map((each) =>
+      el(
+        "div",
+        { class: "difference" },
+        el("code", {}, each.path),
+        "a" in each ? el("div", { class: "pair" }, value(each.a), value(each.b)) : null,
+      ),
+    ),
+  );
 }
 
 function branches(row) {
   const node = model.graph && model.graph.nodes.find((each) => each.id === row.id);
   if (!node || !node.branches) return [];
   const isTaken = (id) => rowAt(id) && !isIdle(rowAt(id));
-  return section("Branches", el("ul", { class: "list" }, ...node.branches.map((branch) => el("li", {},
-    branch.predicate ? el("code", { class: "mono" }, branch.predicate) : "otherwise", ` → ${branch.label}`,
-    isTaken(branch.id) ? el("strong", {}, " taken") : el("span", { class: "muted" }, " not taken")))));
+  return section(
+    "Branches",
+    el(
+      "ul",
+      { class: "list" },
+      ...node.branches.map((branch) =>
+        el(
+          "li",
+          {},
+          branch.predicate ? el("code", { class: "mono" }, branch.predicate) : "otherwise",
+          ` → ${branch.label}`,
+          isTaken(branch.id) ? el("strong", {}, " taken") : el("span", { class: "muted" }, " not taken"),
+        ),
+      ),
+    ),
+  );
 }

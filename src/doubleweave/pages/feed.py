@@ -98,8 +98,9 @@ class Feed:
 
     def _trouble(self, error: BaseException) -> str:
         code = getattr(error, "code", None)
-        text = self._curtain.text(str(error)) or type(error).__name__
-        return f"[{code}] {text}" if isinstance(code, str) else f"{type(error).__name__}: {text}"
+        text = self._curtain.text(str(error))
+        name = f"[{code}]" if isinstance(code, str) else f"{type(error).__name__}:"
+        return f"{name} {text}".removesuffix(": ")
 
 
 def _message(kind: str, data: Any) -> bytes:

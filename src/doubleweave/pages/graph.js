@@ -12,17 +12,23 @@ function drawGraph() {
   if (!model.graph || !byId("graph-panel").open) return;
   const { width, height, nodes, edges } = model.graph;
   const box = {
-    left: graphBox.scrollLeft - 200, right: graphBox.scrollLeft + graphBox.clientWidth + 200,
-    top: graphBox.scrollTop - 200, bottom: graphBox.scrollTop + graphBox.clientHeight + 200,
+    left: graphBox.scrollLeft - 200,
+    right: graphBox.scrollLeft + graphBox.clientWidth + 200,
+    top: graphBox.scrollTop - 200,
+    bottom: graphBox.scrollTop + graphBox.clientHeight + 200,
   };
-  const isNear = (left, top, right, bottom) => right >= box.left && left <= box.right && bottom >= box.top && top <= box.bottom;
+  const isNear = (left, top, right, bottom) =>
+    right >= box.left && left <= box.right && bottom >= box.top && top <= box.bottom;
   let drawing = graphBox.firstElementChild;
   if (!drawing) {
     drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
     graphBox.append(drawing);
   }
-  const marker = svg("marker", { id: "tip-of-edge", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
-    svg("path", { d: "M0,0.5 L8,4 L0,7.5 z", class: "head-mark" }));
+  const marker = svg(
+    "marker",
+    { id: "tip-of-edge", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+    svg("path", { d: "M0,0.5 L8,4 L0,7.5 z", class: "head-mark" }),
+  );
   const parts = [svg("defs", {}, marker)];
   for (const edge of edges) {
     const xs = edge.points.map((point) => point[0]);
@@ -40,12 +46,14 @@ function drawGraph() {
 
 // Where a way goes both across and up or down there is room for a bend.
 function curve(points) {
-  return points.map(([x, y], at) => {
-    if (at === 0) return `M${x},${y}`;
-    const [fromX, fromY] = points[at - 1];
-    const middle = (fromX + x) / 2;
-    return fromX === x || fromY === y ? `L${x},${y}` : `C${middle},${fromY} ${middle},${y} ${x},${y}`;
-  }).join(" ");
+  return points
+    .map(([x, y], at) => {
+      if (at === 0) return `M${x},${y}`;
+      const [fromX, fromY] = points[at - 1];
+      const middle = (fromX + x) / 2;
+      return fromX === x || fromY === y ? `L${x},${y}` : `C${middle},${fromY} ${middle},${y} ${x},${y}`;
+    })
+    .join(" ");
 }
 
 function write(text, x, y, room, kind = "") {
@@ -71,11 +79,18 @@ function drawNode(node) {
   const row = rowAt(node.id);
   const middle = node.x + node.width / 2;
   const room = node.width - 12;
-  const lines = [[node.label, ""], node.sub && [node.sub, "sub"], (row || !isRunning()) && [timeOf(row), "time"]].filter(Boolean);
+  const lines = [
+    [node.label, ""],
+    node.sub && [node.sub, "sub"],
+    (row || !isRunning()) && [timeOf(row), "time"],
+  ].filter(Boolean);
   const first = node.y + node.height / 2 + 4 - (lines.length - 1) * 7.5;
-  const group = svg("g", { class: `node ${row ? `node-${row.state}` : ""} ${node.id === selected ? "node-selected" : ""}` },
+  const group = svg(
+    "g",
+    { class: `node ${row ? `node-${row.state}` : ""} ${node.id === selected ? "node-selected" : ""}` },
     svg("rect", { x: node.x, y: node.y, width: node.width, height: node.height, rx: 5 }),
-    ...lines.map(([text, kind], at) => write(text, middle, first + at * 15, room, kind)));
+    ...lines.map(([text, kind], at) => write(text, middle, first + at * 15, room, kind)),
+  );
   if (row) group.addEventListener("click", () => choose(node.id, { open: true }));
   return titled(group, [node.label, node.sub].filter(Boolean).join(" · "));
 }
@@ -91,6 +106,8 @@ function showInGraph() {
   const node = model.graph && model.graph.nodes.find((each) => each.id === selected);
   if (!node) return;
   const isSeen = (start, length, from, size) => start >= from && start + length <= from + size;
-  if (!isSeen(node.x, node.width, graphBox.scrollLeft, graphBox.clientWidth)) graphBox.scrollLeft = node.x - graphBox.clientWidth / 2;
-  if (!isSeen(node.y, node.height, graphBox.scrollTop, graphBox.clientHeight)) graphBox.scrollTop = node.y - graphBox.clientHeight / 2;
+  if (!isSeen(node.x, node.width, graphBox.scrollLeft, graphBox.clientWidth))
+    graphBox.scrollLeft = node.x - graphBox.clientWidth / 2;
+  if (!isSeen(node.y, node.height, graphBox.scrollTop, graphBox.clientHeight))
+    graphBox.scrollTop = node.y - graphBox.clientHeight / 2;
 }

@@ -20,11 +20,24 @@ function drawHead() {
 }
 
 function facts(run, side) {
-  const found = comparing() ? [["Run", "AB"[side]], ["Flow", run.flow], ["Version", run.version]] : [];
-  found.push(["Trace", run.trace, "mono"], ["Started", run.started && moment(run.started)], ["Ended", run.ended && moment(run.ended)]);
+  const found = comparing()
+    ? [
+        ["Run", "AB"[side]],
+        ["Flow", run.flow],
+        ["Version", run.version],
+      ]
+    : [];
+  found.push(
+    ["Trace", run.trace, "mono"],
+    ["Started", run.started && moment(run.started)],
+    ["Ended", run.ended && moment(run.ended)],
+  );
   const pairs = found.filter((fact) => fact[1]);
-  return el("div", { class: "line" }, ...pairs.map(([name, text, kind]) =>
-    el("div", {}, el("dt", {}, name), el("dd", { class: kind }, text))));
+  return el(
+    "div",
+    { class: "line" },
+    ...pairs.map(([name, text, kind]) => el("div", {}, el("dt", {}, name), el("dd", { class: kind }, text))),
+  );
 }
 
 function sums(of) {
@@ -47,16 +60,30 @@ const SIDES = [(row) => row.only !== "b" && row, (row) => (row.only === "b" ? ro
 function totals() {
   const found = model.runs.map((run, side) => ({ run, ...sums(SIDES[side]) }));
   const [a, b] = found;
-  const tile = (label, texts, note, isBad) => el("div", {}, el("dt", {}, label),
-    el("dd", { class: isBad && "bad" }, texts.join(" → "), note && " ", note && el("small", {}, note)));
+  const tile = (label, texts, note, isBad) =>
+    el(
+      "div",
+      {},
+      el("dt", {}, label),
+      el("dd", { class: isBad && "bad" }, texts.join(" → "), note && " ", note && el("small", {}, note)),
+    );
   const count = (label, key, isBad) =>
-    tile(label, found.map((side) => number(side[key])), null, isBad && found.some((side) => side[key] > 0));
+    tile(
+      label,
+      found.map((side) => number(side[key])),
+      null,
+      isBad && found.some((side) => side[key] > 0),
+    );
   const length = ({ run }) => duration(run.state === "running" ? now() : run.ms || 0);
   const inner = a.inner && !b ? `+ ${number(a.inner)} in sub-flows` : null;
   const of = isRunning() && a.run.total !== undefined ? `of ${number(a.run.total)}` : inner;
   const tiles = [
     tile("Duration", found.map(length)),
-    tile("Steps", found.map((side) => number(side.steps)), of),
+    tile(
+      "Steps",
+      found.map((side) => number(side.steps)),
+      of,
+    ),
     count("Failed", "failed", true),
     count("Skipped", "skipped"),
     count("Retries", "retries"),
@@ -64,7 +91,13 @@ function totals() {
     count("Fallbacks", "fallbacks"),
   ];
   const costs = found.map((side) => side.run.cost).filter(Boolean);
-  if (costs.length) tiles.push(tile("Cost saved, est.", costs.map((cost) => `$${cost.usd.toFixed(4)}`)));
+  if (costs.length)
+    tiles.push(
+      tile(
+        "Cost saved, est.",
+        costs.map((cost) => `$${cost.usd.toFixed(4)}`),
+      ),
+    );
   return tiles;
 }
 
@@ -76,7 +109,8 @@ function drawTrouble() {
   if (trouble.dataset.text === (text || "")) return;
   trouble.dataset.text = text || "";
   trouble.hidden = !text;
-  const show = row && el("button", { type: "button", click: () => choose(row.id, { open: true, focus: true }) }, "Show");
+  const show =
+    row && el("button", { type: "button", click: () => choose(row.id, { open: true, focus: true }) }, "Show");
   trouble.replaceChildren(text || "", " ", show || "");
 }
 
@@ -85,7 +119,9 @@ function firstFailure(failed) {
   const row = failed.find((each) => !each.flow) || failed[0];
   if (!row || comparing()) return [null, null];
   const { code, type, message } = row.error || {};
-  const where = row.check ? `The ${row.check} of the flow failed its check` : `Failed at step ${place(row)}, ${row.name}`;
+  const where = row.check
+    ? `The ${row.check} of the flow failed its check`
+    : `Failed at step ${place(row)}, ${row.name}`;
   const others = failed.length > 1 ? ` (${number(failed.length)} failed in all)` : "";
   const short = message && message.length > 300 ? `${message.slice(0, 300)}…` : message;
   return [`${where}: ${[code, type].filter(Boolean).join(" ")}. ${short || ""}${others}`, row];

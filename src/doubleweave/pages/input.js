@@ -50,8 +50,12 @@ function listen() {
   grid.addEventListener("scroll", drawRows);
   // By the height of the pointer and without `click`, for a row may be drawn anew while a button is held on it.
   let pressed = null;
-  body.addEventListener("pointerdown", (event) => { pressed = event.clientY; });
-  body.addEventListener("pointercancel", () => { pressed = null; });
+  body.addEventListener("pointerdown", (event) => {
+    pressed = event.clientY;
+  });
+  body.addEventListener("pointercancel", () => {
+    pressed = null;
+  });
   body.addEventListener("pointerup", (event) => {
     const row = shown[Math.floor((event.clientY - body.getBoundingClientRect().top) / ROW)];
     if (row && pressed !== null && Math.abs(event.clientY - pressed) < 6) choose(row.id, { open: true });
@@ -65,8 +69,15 @@ function listen() {
   byId("open-run").addEventListener("click", () => openDetail("run", true));
   byId("graph-panel").addEventListener("toggle", drawGraph);
   graphBox.addEventListener("scroll", drawGraph);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); drawTimeline(); });
-  new ResizeObserver(() => { drawTimeline(); drawRows(); drawGraph(); }).observe(byId("timeline-space"));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    readColours();
+    drawTimeline();
+  });
+  new ResizeObserver(() => {
+    drawTimeline();
+    drawRows();
+    drawGraph();
+  }).observe(byId("timeline-space"));
   new ResizeObserver(drawRows).observe(grid);
   listenToTimeline();
 }

@@ -30,7 +30,9 @@ function follow() {
   };
   source.addEventListener("open", () => connection(null));
   source.addEventListener("error", () => connection("No connection to the run; trying again."));
-  on("clock", (at) => { clock = { at, seen: performance.now() }; });
+  on("clock", (at) => {
+    clock = { at, seen: performance.now() };
+  });
   on("run", (run) => {
     clock = clock || { at: 0, seen: performance.now() };
     model.runs[0] = { ...model.runs[0], ...run };

@@ -14,7 +14,8 @@ const FILTERS = {
 
 function fillFilter() {
   const names = Object.keys(FILTERS).filter((name) =>
-    name === "running" ? model.live : !["different", "only"].includes(name) || comparing());
+    name === "running" ? model.live : !["different", "only"].includes(name) || comparing(),
+  );
   const chosen = names.includes(filter.value) ? filter.value : "all";
   filter.replaceChildren(...names.map((name) => el("option", { value: name }, FILTERS[name][0])));
   filter.value = chosen;
@@ -25,7 +26,17 @@ const texts = new WeakMap();
 function textOf(row) {
   if (!texts.has(row)) {
     const error = row.error || {};
-    const parts = [place(row), row.name, row.state, row.fallback, error.type, error.code, error.message, row.inputs, row.outputs];
+    const parts = [
+      place(row),
+      row.name,
+      row.state,
+      row.fallback,
+      error.type,
+      error.code,
+      error.message,
+      row.inputs,
+      row.outputs,
+    ];
     const all = parts.concat(row.retryErrors || [], row.b ? textOf(row.b) : []);
     texts.set(row, all.filter(Boolean).join("\n").toLowerCase());
   }
@@ -61,17 +72,35 @@ function filterRows() {
 }
 
 const COLUMNS = {
-  plain: [["#", "place"], ["Step", "name"], ["Outcome"], ["Start", "at", "number wide start"], ["Duration", "ms", "length"], ["Notes", null, "wide"], ["Output", null, "wide output"]],
-  compared: [["#", "place"], ["Step", "name"], ["Outcome", null, "wide both"], ["A", "ms", "number"], ["B", "b", "number"], ["Change", "change", "number wide"], ["Differences", null, "wide"]],
+  plain: [
+    ["#", "place"],
+    ["Step", "name"],
+    ["Outcome"],
+    ["Start", "at", "number wide start"],
+    ["Duration", "ms", "length"],
+    ["Notes", null, "wide"],
+    ["Output", null, "wide output"],
+  ],
+  compared: [
+    ["#", "place"],
+    ["Step", "name"],
+    ["Outcome", null, "wide both"],
+    ["A", "ms", "number"],
+    ["B", "b", "number"],
+    ["Change", "change", "number wide"],
+    ["Differences", null, "wide"],
+  ],
 };
 
 function drawColumns() {
-  byId("columns").replaceChildren(...COLUMNS[comparing() ? "compared" : "plain"].map(([label, by, kind]) => {
-    const sorted = by && order.by === by ? (order.down ? "descending" : "ascending") : null;
-    const mark = sorted ? (order.down ? " ↓" : " ↑") : "";
-    const inside = by ? el("button", { type: "button", click: () => sort(by) }, label + mark) : label;
-    return el("div", { role: "columnheader", class: kind || "", "aria-sort": sorted }, inside);
-  }));
+  byId("columns").replaceChildren(
+    ...COLUMNS[comparing() ? "compared" : "plain"].map(([label, by, kind]) => {
+      const sorted = by && order.by === by ? (order.down ? "descending" : "ascending") : null;
+      const mark = sorted ? (order.down ? " ↓" : " ↑") : "";
+      const inside = by ? el("button", { type: "button", click: () => sort(by) }, label + mark) : label;
+      return el("div", { role: "columnheader", class: kind || "", "aria-sort": sorted }, inside);
+    }),
+  );
 }
 
 function sort(by) {
@@ -96,10 +125,17 @@ function drawRows() {
 
 function drawRow(row, at) {
   const isSelected = row.id === selected;
-  const node = el("div", {
-    role: "row", id: `row-${row.id}`, class: `row ${isSelected ? "selected" : ""}`,
-    "aria-rowindex": at + 2, "aria-selected": String(isSelected),
-  }, comparing() ? comparedCells(row) : cells(row));
+  const node = el(
+    "div",
+    {
+      role: "row",
+      id: `row-${row.id}`,
+      class: `row ${isSelected ? "selected" : ""}`,
+      "aria-rowindex": at + 2,
+      "aria-selected": String(isSelected),
+    },
+    comparing() ? comparedCells(row) : cells(row),
+  );
   node.style.transform = `translateY(${at * ROW}px)`;
   return node;
 }
@@ -126,7 +162,11 @@ function cells(row) {
     nameCell(row),
     cell("", stateChip(row)),
     cell("number wide start", `+${duration(row.at)}`),
-    cell("duration", el("span", { class: "number" }, isIdle(row) ? "" : duration(length)), el("div", { class: "meter" }, meter)),
+    cell(
+      "duration",
+      el("span", { class: "number" }, isIdle(row) ? "" : duration(length)),
+      el("div", { class: "meter" }, meter),
+    ),
     cell("wide", notes(row).join(" · ")),
     cell("wide output mono muted", glance(row)),
   ];
@@ -155,7 +195,9 @@ function comparedCells(row) {
   const [a, b] = [row.only === "b" ? null : row, row.only === "b" ? row : row.b];
   const change = a && b && !isIdle(a) && !isIdle(b) ? b.ms - a.ms : null;
   const chips = a && b && a.state === b.state ? [stateChip(a)] : [a && stateChip(a), b && stateChip(b)];
-  const differences = row.only ? `only in ${row.only.toUpperCase()}` : (row.diff || []).map((each) => each.path).join(", ");
+  const differences = row.only
+    ? `only in ${row.only.toUpperCase()}`
+    : (row.diff || []).map((each) => each.path).join(", ");
   return [
     cell("place", place(row)),
     nameCell(row),

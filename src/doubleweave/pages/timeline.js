@@ -5,7 +5,9 @@ function heap(before) {
   const items = [];
   const swap = (i, j) => ([items[i], items[j]] = [items[j], items[i]]);
   return {
-    get size() { return items.length; },
+    get size() {
+      return items.length;
+    },
     peek: () => items[0],
     push(item) {
       let at = items.push(item) - 1;
@@ -19,7 +21,7 @@ function heap(before) {
       const last = items.pop();
       if (items.length) {
         items[0] = last;
-        for (let at = 0; ; ) {
+        for (let at = 0; ;) {
           let least = at;
           for (const child of [2 * at + 1, 2 * at + 2]) {
             if (child < items.length && before(items[child], items[least])) least = child;
@@ -78,7 +80,8 @@ function span() {
 const colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["text", "muted", "line", "panel", "accent", "sunk"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
+  for (const name of ["text", "muted", "line", "panel", "accent", "sunk"])
+    colours[name] = style.getPropertyValue(`--${name}`).trim();
   for (const state of Object.keys(WORDS)) {
     colours[state] = style.getPropertyValue(`--${state}`).trim();
     colours[`${state}-fill`] = style.getPropertyValue(`--${state}-fill`).trim();
@@ -107,13 +110,15 @@ function drawTimeline() {
   drawAxis(pen, from, to, x, width, height);
   // What failed is drawn last, so that nothing hides it.
   for (const isLast of [false, true]) {
-    for (const bar of bars) if ((bar.row.state === "failed" || bar.row.id === selected) === isLast) drawBar(pen, bar, x, width, height);
+    for (const bar of bars)
+      if ((bar.row.state === "failed" || bar.row.id === selected) === isLast) drawBar(pen, bar, x, width, height);
   }
   if (comparing()) drawCaptions(pen);
   drawAxisLabels(pen, from, to, x, width);
 }
 
-const topOf = ({ lane, side }) => AXIS + 3 + lane * LANE + (comparing() ? (side + 1) * CAPTION : 0) - timeline.scrollTop;
+const topOf = ({ lane, side }) =>
+  AXIS + 3 + lane * LANE + (comparing() ? (side + 1) * CAPTION : 0) - timeline.scrollTop;
 
 function drawCaptions(pen) {
   pen.fillStyle = colours.muted;
@@ -240,12 +245,16 @@ function listenToTimeline() {
     if (bar) choose(ownerOf(bar), { open: true });
   });
   canvas.addEventListener("pointerleave", () => showTip(null, null));
-  canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.shiftKey) return;
-    event.preventDefault();
-    const move = event.deltaY || event.deltaX;
-    zoom(move > 0 ? 1.25 : 0.8, event.offsetX / canvas.clientWidth);
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey && !event.shiftKey) return;
+      event.preventDefault();
+      const move = event.deltaY || event.deltaX;
+      zoom(move > 0 ? 1.25 : 0.8, event.offsetX / canvas.clientWidth);
+    },
+    { passive: false },
+  );
   timeline.addEventListener("scroll", drawTimeline);
   timeline.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -258,7 +267,10 @@ function listenToTimeline() {
   });
   byId("zoom-in").addEventListener("click", () => zoom(0.5));
   byId("zoom-out").addEventListener("click", () => zoom(2));
-  byId("zoom-fit").addEventListener("click", () => { view = null; drawTimeline(); });
+  byId("zoom-fit").addEventListener("click", () => {
+    view = null;
+    drawTimeline();
+  });
 }
 
 // In a comparison a bar of the second run may belong to a row of the first.
@@ -273,7 +285,8 @@ function showTip(event, bar) {
   canvas.style.cursor = bar ? "pointer" : "default";
   if (!bar) return;
   const { row } = bar;
-  tip.textContent = `${place(row)}  ${row.name} · ${WORDS[row.state]} · ${duration(lengthOf(row))} from ${duration(row.at)}`;
+  const time = `${duration(lengthOf(row))} from ${duration(row.at)}`;
+  tip.textContent = `${place(row)}  ${row.name} · ${WORDS[row.state]} · ${time}`;
   const left = Math.min(event.clientX + 12, window.innerWidth - tip.offsetWidth - 8);
   tip.style.left = `${Math.max(4, left)}px`;
   tip.style.top = `${event.clientY + 16}px`;
