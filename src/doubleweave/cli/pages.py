@@ -94,11 +94,12 @@ def watch(
     kept = None if trace_out is None else prepare_output(trace_out)
     with _open_page(flow, host, port, redact) as page:
         say(page.url)
-        outcome = _run(job, flow, initial_input, page)
+        run = _Run(job, page)
+        outcome = _outcome(run, flow, initial_input)
         if kept is not None and outcome.result is not None:
             write_trace(kept, outcome.result, redact)
         _tell(outcome)
-        _serve_on(page, outcome, end)
+        _serve_on(page, end or run.is_stopped)
     raise typer.Exit(0 if outcome.is_success else 1)
 
 
@@ -115,15 +116,14 @@ def _open_page(flow: AnyFlow, host: str, port: int, redact: bool) -> dw.LivePage
     return page
 
 
-def _run(job: Job, flow: AnyFlow, initial_input: dict[str, Any], page: dw.LivePage) -> Outcome:
+def _outcome(run: _Run, flow: AnyFlow, initial_input: dict[str, Any]) -> Outcome:
     """Run the flow and return what came of it. Ctrl-C stops it: at once on the async lane, else at its next step."""
-    run = _Run(job, page)
-    run.start(flow.name, initial_input)
     try:
+        run.start(flow.name, initial_input)
         return run.outcome()
     except KeyboardInterrupt:
+        run.stop()
         warn("the run is being stopped; Ctrl-C once more ends it at once")
-    run.stop()
     return run.outcome()
 
 
@@ -139,6 +139,7 @@ class _Run:
         self._token = dw.CancellationToken()
         self._ended: Future[Outcome] = Future()
         self._cancel: Callable[[], object] = self._token.cancel
+        self.is_stopped = False
 
     def start(self, name: str, initial_input: dict[str, Any]) -> None:
         """Begin the run."""
@@ -151,7 +152,10 @@ class _Run:
 
     def stop(self) -> None:
         """Ask it to end."""
-        self._cancel()
+        self.is_stopped = True
+        # The loop of a run that has just ended is closed.
+        with suppress(RuntimeError):
+            self._cancel()
 
     def outcome(self) -> Outcome:
         """Wait for its end and return what came of it, or end the command when it was stopped before it had a result."""
@@ -196,10 +200,9 @@ def _tell(outcome: Outcome) -> None:
     complain(result, outcome.error)
 
 
-def _serve_on(page: dw.LivePage, outcome: Outcome, end: bool) -> None:
-    is_stopped = isinstance(outcome.error, dw.FlowCancelledError)
+def _serve_on(page: dw.LivePage, end: bool) -> None:
     with suppress(KeyboardInterrupt):
-        if end or is_stopped:
+        if end:
             page.wait_for_watchers()
             return
         say("The page stays there until Ctrl-C.")
