@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import doubleweave as dw
-from browser_under_test import Shown
+from browser_under_test import Shown, open_browser
 from pages_under_test import (
     branching,
     everything,
@@ -298,3 +298,16 @@ def test_no_more_differences_than_can_be_read_are_listed() -> None:
     assert '"path":"outputs.list[49]"' in page
     assert '"path":"outputs.list[50]"' not in page
     assert '"path":"more differences than are shown"' in page
+
+
+# --- where there is no browser ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_a_browser_the_tests_are_skipped_but_fail_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no browser: install Chromium"), open_browser():
+        pass
