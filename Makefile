@@ -4,6 +4,7 @@ VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(subst /,_,$(PYTHON)))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PLOT := .venvs/plot
+STRICT := -W error -X dev
 
 .PHONY: help generate check-generated check test demo bench bench-check bench-write bench-peers bench-peers-write bench-plot
 .PHONY: fuzz parity build docs package-check
@@ -32,7 +33,8 @@ check: check-generated ## Guard, lint, format, types, layers and sizes; no other
 	$(BIN)/python -m pytest --quiet tests/test_layers.py tests/test_sizes.py
 
 test: check ## All that CI runs
-	$(BIN)/python -W error -X dev -m pytest
+	@# Two at once, with the switches of the one that starts them.
+	$(BIN)/python $(STRICT) -m pytest --dist loadfile --tx "2*popen//python=$(BIN)/python $(STRICT)"
 
 demo: $(STAMP) ## Answer a question about this machine on both lanes
 	@$(BIN)/python -m doubleweave.examples.audit

@@ -10,6 +10,11 @@ from collections.abc import Generator, Iterable, Iterator
 from types import CoroutineType
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of what else the machine does than of the example.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 IDLE_WORKER = "doubleweave-worker"
 WIND_DOWN_SECONDS = 5.0

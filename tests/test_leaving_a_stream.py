@@ -366,3 +366,25 @@ def test_a_stream_may_be_left_from_inside_its_own_run(
     assert not thread.is_alive()
     assert (watch.started, watch.ends) == (["gate"], [("main", False, [None])])
     assert len(warned.texts) == 1
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["once it runs", "before it runs"])
+def test_an_interrupt_while_the_thread_begins_stops_the_run(
+    begins: bool, warned: OnWarning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, watch, begun, let_through = gated(FLOWS["linear"])
+    warned.act = let_through.set
+    begin = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begins:
+            begin(thread)
+            assert begun.wait(timeout=10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(executor.stream_flow("main", {"n": 1}))
+    assert stream_threads() == []
+    assert watch.started == (["gate"] if begins else [])
+    assert warned.texts == [f"The reader of {THREAD} has left; its run stops at the next step boundary"]

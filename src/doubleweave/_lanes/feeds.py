@@ -12,6 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from doubleweave.models.cancellation import CancellationToken
@@ -113,9 +114,9 @@ class SyncFeed:
     def start(self, run: Callable[[], Any]) -> None:
         """Begin the run, in a copy of the present context."""
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(self._main, run), name=self._name, daemon=True)
-        thread.start()
-        self._thread = thread
+        # Known before it runs: an interrupt may come before `start` returns.
+        self._thread = threading.Thread(target=context.run, args=(self._main, run), name=self._name, daemon=True)
+        self._thread.start()
 
     def put(self, event: FlowEvent) -> None:
         """Add an event."""
@@ -140,7 +141,9 @@ class SyncFeed:
             self._token.cancel()
             _logger.warning("The reader of %s has left; its run stops at the next step boundary", self._name)
         if self not in _INSIDE.get():
-            thread.join()
+            # One that never began has nothing to wait for.
+            with suppress(RuntimeError):
+                thread.join()
 
     def _main(self, run: Callable[[], Any]) -> None:
         _INSIDE.set((*_INSIDE.get(), self))
