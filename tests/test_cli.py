@@ -133,6 +133,34 @@ class TestEnvelope:
         assert json.loads(text) == {"schema_version": "1", "status": "ok", "data": [], "errors": []}
 
 
+FORMATTED = [
+    ("run", "numbers.flow.yaml", "-t", "number_tools", "-i", '{"value": 1}', "--no-progress"),
+    ("validate", "numbers.flow.yaml"),
+    ("check", "."),
+    ("inspect", "numbers", "--file", "numbers.flow.yaml"),
+    ("flows", "list", "--discover-dir", "."),
+    ("doctor", "flow", "numbers.flow.yaml", "--preflight"),
+    ("profile", "t.json"),
+    ("diff", "t.json", "t.json"),
+    ("attest", "numbers.flow.yaml", "-t", "number_tools", "--seed-input", "inputs.json"),
+    ("fuzz", "numbers.flow.yaml", "-t", "number_tools", "-i", '{"value": 1}', "--runs", "1"),
+]
+
+
+@pytest.mark.parametrize("command", FORMATTED, ids=lambda command: command[0])
+def test_cl_6_the_format_is_taken_in_any_case(shell: Shell, command: tuple[str, ...]) -> None:
+    shell.write("inputs.json", '[{"value": 1}]')
+    shell("run", "numbers.flow.yaml", "-t", "number_tools", "-i", '{"value": 1}', "-q", "--trace-out", "t.json")
+    table, json_ = shell(*command, "--format", "Table"), shell(*command, "-f", "JSON")
+    assert (table.code, json_.code, json_.err) == (0, 0, "")
+    assert isinstance(json.loads(json_.out), dict)
+    with pytest.raises(ValueError, match="Expecting value|Extra data"):
+        json.loads(table.out)
+    default, other = (json_, table) if command[0] == "attest" else (table, json_)
+    first = shell(*command).out[:1]
+    assert (first, default.out[:1] != other.out[:1]) == (default.out[:1], True)
+
+
 class TestCommands:
     def test_cl_9_every_command_has_its_section_in_the_reference(self) -> None:
         page = Path(__file__).parent.parent.joinpath("docs", "cli.md").read_text(encoding="utf-8")
