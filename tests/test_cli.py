@@ -154,7 +154,7 @@ def test_cl_6_the_format_is_taken_in_any_case(shell: Shell, command: tuple[str, 
     table, json_ = shell(*command, "--format", "Table"), shell(*command, "-f", "JSON")
     assert (table.code, json_.code, json_.err) == (0, 0, "")
     assert isinstance(json.loads(json_.out), dict)
-    with pytest.raises(ValueError, match="Expecting value|Extra data"):
+    with pytest.raises(ValueError, match=r"Expecting value|Extra data"):
         json.loads(table.out)
     default, other = (json_, table) if command[0] == "attest" else (table, json_)
     first = shell(*command).out[:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from doubleweave.models.product import PRODUCT
@@ -14,8 +15,9 @@ except ImportError as error:
 from doubleweave.cli.app import app
 from doubleweave.cli.sources import _import_tools_from as _import_tools_from
 from doubleweave.cli.sources import get_default_registry, sanitize_path_component, set_default_registry
-from doubleweave.cli.text import CLI_SCHEMA_VERSION, PROG, emit_envelope
+from doubleweave.cli.text import CLI_SCHEMA_VERSION, PROG, emit_envelope, warn, write_what_can_be_encoded
 from doubleweave.cli.text import _error_line as _error_line
+from doubleweave.errors import DoubleweaveError
 
 __all__ = [
     "CLI_SCHEMA_VERSION",
@@ -27,6 +29,8 @@ __all__ = [
     "sanitize_path_component",
     "set_default_registry",
 ]
+_INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended, as shells have it."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,13 +42,26 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0 for success, 1 for what failed, 2 for a missing file, directory or module and for wrong usage.
     """
+    write_what_can_be_encoded()
     try:
         outcome: Any = app(args=argv, prog_name=PROG)
     except typer.Exit as stop:
         return stop.exit_code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
-    except Exception as error:
-        typer.echo(_error_line(error) if hasattr(error, "code") else f"{PROG}: error: {error}", err=True)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    # Some errors of the user's own code derive from no other class.
+    except BaseException as error:
+        _tell(error)
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _tell(error: BaseException) -> None:
+    # Stderr may be what the error is about.
+    with suppress(OSError, ValueError):
+        if isinstance(error, DoubleweaveError):
+            typer.echo(_error_line(error), err=True)
+        else:
+            warn(f"error: {str(error) or type(error).__name__}")

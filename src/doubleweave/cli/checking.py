@@ -11,7 +11,7 @@ import typer
 import doubleweave as dw
 from doubleweave.cli import options
 from doubleweave.cli.sources import flow_files, require_file, write_output
-from doubleweave.cli.text import Format, detail_of, emit_envelope, error_entry, fail, say
+from doubleweave.cli.text import Format, detail_of, emit_envelope, error_entry, fail, say, say_lines
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="Write it to this file.")]
 
@@ -105,6 +105,6 @@ def _emit(data: Any, errors: list[Exception]) -> None:
 
 def _say_verdict(verdict: dict[str, Any]) -> None:
     if verdict["valid"]:
-        say("OK       {path}: {name} v{version} [{type}]".format(**verdict))
+        say_lines(["OK       {path}: {name} v{version} [{type}]".format(**verdict)])
     else:
-        say("INVALID  {path}: {error}".format(**verdict), err=True)
+        say_lines(["INVALID  {path}: {error}".format(**verdict)], err=True)

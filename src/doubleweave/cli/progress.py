@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import doubleweave as dw
 from doubleweave.cli.history import Forecast, History
 from doubleweave.cli.text import say
 
+Completed = Callable[[], Sequence[int]]
+
 
 @contextmanager
-def progress_display(on_terminal: bool) -> Iterator[dw.BaseMiddleware]:
-    """Yield a middleware that shows the progress of the first run that it is told of."""
+def progress_display(on_terminal: bool, completed: Completed = tuple) -> Iterator[dw.BaseMiddleware]:
+    """Yield a middleware that shows the progress of the first run that it is told of.
+
+    When that run starts, `completed` says which of its steps were completed before.
+    """
     if not on_terminal:
-        yield ProgressLines()
+        yield ProgressLines(completed)
         return
     from doubleweave.cli.progress_bar import ProgressBar
 
-    display = ProgressBar()
+    display = ProgressBar(completed)
     with display.shown():
         yield display
 
@@ -26,16 +31,22 @@ def progress_display(on_terminal: bool) -> Iterator[dw.BaseMiddleware]:
 class OneRun(dw.BaseMiddleware):
     """Passes on what concerns the first run, and not the sub-flows that it runs."""
 
-    _trace_id: str | None = None
     _history: History
     _forecast: Forecast
+
+    def __init__(self, completed: Completed) -> None:
+        self._completed = completed
+        self._trace_id: str | None = None
 
     def on_flow_start(self, ctx: dw.FlowStartContext) -> None:
         if self._trace_id is None:
             self._trace_id = ctx.trace_id
             self._history = History(ctx.flow_name, ctx.flow_version)
             self._forecast = Forecast(self._history)
-            self.started(ctx)
+            completed = self._completed()
+            for step_index in completed:
+                self._forecast.finished(step_index)
+            self.started(ctx, len(completed))
 
     def on_step_start(self, ctx: dw.StepStartContext) -> None:
         if ctx.trace_id == self._trace_id:
@@ -55,8 +66,8 @@ class OneRun(dw.BaseMiddleware):
             self._history.add(ctx.result)
             self.ended(ctx.result)
 
-    def started(self, ctx: dw.FlowStartContext) -> None:
-        """The run starts."""
+    def started(self, ctx: dw.FlowStartContext, done: int) -> None:
+        """The run starts, or goes on after some steps."""
 
     def step_started(self, ctx: dw.StepStartContext) -> None:
         """A tool is about to be called."""
@@ -74,9 +85,10 @@ class OneRun(dw.BaseMiddleware):
 class ProgressLines(OneRun):
     """A line on stderr for each thing that happens."""
 
-    def started(self, ctx: dw.FlowStartContext) -> None:
-        self._total, self._done = ctx.total_steps, 0
-        _line(f"{ctx.flow_name}: {_steps(ctx.total_steps)}{_about(self._forecast)}")
+    def started(self, ctx: dw.FlowStartContext, done: int) -> None:
+        self._total, self._done = ctx.total_steps, done
+        before = f", {done} of them done before" if done else ""
+        _line(f"{ctx.flow_name}: {_steps(ctx.total_steps)}{before}{_about(self._forecast)}")
 
     def attempt_failed(self, ctx: dw.AttemptEndContext) -> None:
         _line(

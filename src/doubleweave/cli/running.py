@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -18,13 +20,14 @@ from doubleweave.cli.sources import (
     flows_below,
     import_tools,
     load_flow,
+    prepare_directory,
     prepare_output,
     read_input,
     require_directory,
     restrict_refs,
     write_output,
 )
-from doubleweave.cli.text import Format, _error_line, fail, print_table, prints_to_stderr, say, warn
+from doubleweave.cli.text import PROG, Format, _error_line, fail, json_text, print_table, prints_to_stderr, say, warn
 
 if TYPE_CHECKING:
     from doubleweave.models.flows import AnyFlow
@@ -71,6 +74,8 @@ def run(
 
     Exit code 0 when the run succeeded, 1 when it failed, 2 when a file or a tools module is missing.
     """
+    if deadline is not None and isnan(deadline):
+        fail("--deadline must be a number of seconds", 2)
     restrict_refs(schema_ref_allow)
     flow = load_flow(flow_file)
     known = import_tools(tools)
@@ -80,13 +85,13 @@ def run(
         flows=[flow, *other_flows(discover_dir, flow)],
         on_async_lane=on_async_lane,
         concurrency=concurrency,
-        checkpoint_dir=checkpoint_dir,
+        checkpoints=None if checkpoint_dir is None else Checkpoints(prepare_directory(checkpoint_dir)),
     )
     settings: dict[str, Any] = {"version": version, "dry_run": dry_run}
     if deadline is not None:
         settings["deadline"] = time.time() + deadline
     report = Report(format_, quiet, None if trace_out is None else prepare_output(trace_out), redact)
-    with _progress(progress, report) as middleware:
+    with _resumable(job.checkpoints), _progress(progress, report) as middleware:
         outcome = job.conduct(lambda executor: executor.execute_flow(flow.name, initial_input, **settings), middleware)
     report.tell(outcome)
 
@@ -113,7 +118,7 @@ def resume(
     Exit code 0 when the run succeeded, 1 when it failed or cannot be resumed, 2 when a path is missing.
     """
     restrict_refs(schema_ref_allow)
-    require_directory(checkpoint_dir)
+    checkpoints = Checkpoints(require_directory(checkpoint_dir))
     places = Places(file, discover_dir)
     if places == Places():
         fail("say where the flow is: --file FLOW_FILE or --discover-dir DIR", 2)
@@ -122,10 +127,10 @@ def resume(
         flows=[found.flow for found in places.flows()],
         on_async_lane=on_async_lane,
         concurrency=concurrency,
-        checkpoint_dir=checkpoint_dir,
+        checkpoints=checkpoints,
     )
     report = Report(format_, quiet, None if trace_out is None else prepare_output(trace_out), redact)
-    with _progress(progress, report) as middleware:
+    with _resumable(checkpoints), _progress(progress, report, lambda: checkpoints.completed) as middleware:
         outcome = job.conduct(lambda executor: executor.resume_flow(trace_id), middleware)
     report.tell(outcome)
 
@@ -143,6 +148,49 @@ class Outcome:
         return self.error is None and self.result is not None and self.result.success
 
 
+class Checkpoints:
+    """The snapshots in a directory, and what the command has had to do with them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files = dw.FileCheckpointer(directory)
+        self.completed: list[int] = []
+        """The steps that had been completed when the run was resumed."""
+        self._saved: list[str] = []
+
+    def save(self, snapshot: dw.ExecutionSnapshot) -> None:
+        """Keep a snapshot."""
+        self._files.save(snapshot)
+        if snapshot.trace_id not in self._saved:
+            self._saved.append(snapshot.trace_id)
+
+    def load(self, trace_id: str) -> dw.ExecutionSnapshot | None:
+        """Return the snapshot of a run that is to go on, if there is one."""
+        snapshot = self._files.load(trace_id)
+        if snapshot is not None:
+            self.completed = [record.step_index for record in snapshot.execution_log if record.step_index >= 0]
+            self._saved.append(trace_id)
+        return snapshot
+
+    def delete(self, trace_id: str) -> None:
+        """Forget a run."""
+        self._files.delete(trace_id)
+
+    def resumable(self) -> list[str]:
+        """Return the trace ids of the runs of this command that can go on."""
+        return [trace_id for trace_id in self._saved if self._files.has(trace_id)]
+
+
+@contextmanager
+def _resumable(checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Tell, when the run is interrupted, by which trace id it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for trace_id in checkpoints.resumable() if checkpoints is not None else ():
+            warn(f"interrupted; `{PROG} resume {trace_id}` goes on with it")
+        raise
+
+
 @dataclass
 class Job:
     """Flows and tools that are to run, and how."""
@@ -151,7 +199,7 @@ class Job:
     flows: list[AnyFlow]
     on_async_lane: bool
     concurrency: int = 1
-    checkpoint_dir: Path | None = None
+    checkpoints: Checkpoints | None = None
 
     def conduct(self, start: Callable[[Any], Any], middleware: list[Any]) -> Outcome:
         """Make an executor, let `start` run something on it, on the lane that was asked for, and return what came of it."""
@@ -171,7 +219,7 @@ class Job:
             registry,
             middleware=middleware,
             max_step_concurrency=self.concurrency,
-            checkpointer=None if self.checkpoint_dir is None else dw.FileCheckpointer(self.checkpoint_dir),
+            checkpointer=self.checkpoints,
         )
         for tool in self.tools.values():
             executor.register_tool(tool)
@@ -179,16 +227,28 @@ class Job:
 
 
 def on_lane(start: Callable[[], Any], is_async: bool) -> Any:
-    """Return what a call gives, on the async lane awaited. What tools print meanwhile goes to stderr."""
-    with prints_to_stderr():
-        if not is_async:
-            return start()
-        import asyncio
+    """Return what a call gives, on the async lane awaited. What tools print meanwhile goes to stderr.
 
-        async def main() -> Any:
-            return await start()
+    A tool that ends the program ends the command as a failed one, whatever exit code it has in mind.
+    """
+    from asyncio import CancelledError
 
-        return asyncio.run(main())
+    try:
+        with prints_to_stderr():
+            return _awaited(start) if is_async else start()
+    except (Exception, KeyboardInterrupt, CancelledError):
+        raise
+    except BaseException as error:
+        fail(f"the run was broken off by {type(error).__name__}: {error}")
+
+
+def _awaited(start: Callable[[], Any]) -> Any:
+    import asyncio
+
+    async def main() -> Any:
+        return await start()
+
+    return asyncio.run(main())
 
 
 def other_flows(directory: Path | None, flow: AnyFlow) -> list[AnyFlow]:
@@ -210,14 +270,19 @@ class Report:
 
     def tell(self, outcome: Outcome) -> None:
         """Print what came of a run, write its trace, and end the command with its exit code."""
-        result, error = outcome.result, outcome.error
-        if result is not None:
-            self._write(result)
-        if not self.quiet:
-            if result is not None:
-                self._print(result)
-            complain(result, error)
+        try:
+            if not self.quiet:
+                self._print_all(outcome)
+        finally:
+            # Neither keeps a result from the user that the other one fails to give.
+            if outcome.result is not None:
+                self._write(outcome.result)
         raise typer.Exit(0 if outcome.is_success else 1)
+
+    def _print_all(self, outcome: Outcome) -> None:
+        if outcome.result is not None:
+            self._print(outcome.result)
+        complain(outcome.result, outcome.error)
 
     def _write(self, result: dw.ExecutionResult) -> None:
         if self.trace_out is not None:
@@ -225,7 +290,7 @@ class Report:
 
     def _print(self, result: dw.ExecutionResult) -> None:
         if self.format is Format.JSON:
-            typer.echo(result.model_dump_json(indent=2, fallback=str))
+            typer.echo(result_text(result))
         else:
             _print_result(result)
 
@@ -233,7 +298,17 @@ class Report:
 def write_trace(path: Path, result: dw.ExecutionResult, redact: bool) -> None:
     """Write a result as JSON, secrets masked if so asked, or end the command."""
     kept = dw.redact_execution_result(result, dw.RedactionPolicy() if redact else None)
-    write_output(path, kept.model_dump_json(indent=2, fallback=str) + "\n")
+    write_output(path, result_text(kept) + "\n")
+
+
+def result_text(result: dw.ExecutionResult) -> str:
+    """Return a result as JSON; what JSON has no form for is text in it."""
+    try:
+        return result.model_dump_json(indent=2, fallback=str)
+    except (ValueError, RecursionError):
+        from doubleweave.cli.plain import plain
+
+        return json_text(plain(result), ensure_ascii=False)
 
 
 def complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | None) -> None:
@@ -246,8 +321,6 @@ def complain(result: dw.ExecutionResult | None, error: dw.DoubleweaveError | Non
 
 
 def _print_result(result: dw.ExecutionResult) -> None:
-    import json
-
     say(f"Flow: {result.flow_name} v{result.flow_version}  ·  trace: {result.trace_id}")
     rows = [
         (record.step_index, record.tool_name, record.duration_ms, "ok" if record.success else "ERR", notes_of(record))
@@ -257,7 +330,7 @@ def _print_result(result: dw.ExecutionResult) -> None:
     say(f"Total: {result.total_duration_ms:.1f} ms  ·  success: {str(result.success).lower()}")
     if result.success:
         say("final_output:")
-        say(json.dumps(result.final_output, indent=2, default=str, ensure_ascii=False))
+        say(json_text(result.final_output, ensure_ascii=False))
     else:
         say("The flow failed: there is no final output.")
 
@@ -271,16 +344,23 @@ def notes_of(record: dw.StepRecord) -> str:
 
 
 @contextmanager
-def _progress(wanted: bool | None, report: Report) -> Iterator[list[Any]]:
+def _progress(
+    wanted: bool | None, report: Report, completed: Callable[[], Sequence[int]] = list
+) -> Iterator[list[Any]]:
     """Yield the middleware that shows what goes on; none when nothing is to be shown."""
     import sys
 
-    on_terminal = sys.stderr.isatty()
+    on_terminal = _is_terminal(sys.stderr)
     is_shown = (on_terminal or report.format is Format.TABLE) if wanted is None else wanted
     if report.quiet or not is_shown:
         yield []
         return
     from doubleweave.cli.progress import progress_display
 
-    with progress_display(on_terminal) as middleware:
+    with progress_display(on_terminal, completed) as middleware:
         yield [middleware]
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Say whether a stream leads to a terminal that can change what it shows."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

@@ -50,14 +50,17 @@ def require_directory(path: Path) -> Path:
 
 def read_text(path: Path) -> str:
     """Return what is in a file, or end the command; `-` is what the command is given on stdin."""
-    if str(path) == "-":
-        return sys.stdin.read()
+    from_stdin = str(path) == "-"
+    if from_stdin and sys.stdin is None:
+        fail("there is no stdin to read", 2)
     try:
-        return require_file(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if from_stdin else require_file(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        fail(f"{path} is not UTF-8")
+        fail(f"{'stdin' if from_stdin else path} is not UTF-8")
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}", 2)
+    # Some editors and shells begin a file with it.
+    return text.removeprefix("\ufeff")
 
 
 def load_flow(path: Path) -> AnyFlow:
@@ -195,7 +198,7 @@ def read_input(text: str | None, path: Path | None) -> dict[str, Any]:
     if text is not None and path is not None:
         fail("--input and --input-file are mutually exclusive")
     if path is not None:
-        return parse_object(read_text(path), str(path))
+        return parse_object(read_text(path), "stdin" if str(path) == "-" else str(path))
     if text is None:
         fail('give the initial input: --input \'{"key": "value"}\' or --input-file PATH')
     return parse_object(text, "--input")
@@ -249,6 +252,17 @@ def prepare_output(path: Path) -> Path:
         fail(f"{path} cannot be written: {error.strerror}", 2)
     if path.is_dir():
         fail(f"not a file: {path}", 2)
+    return path
+
+
+def prepare_directory(path: Path) -> Path:
+    """Return a path that is a directory, made where it is missing, or end the command."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        fail(f"not a directory: {path}", 2)
+    except OSError as error:
+        fail(f"{path} cannot be made: {error.strerror}", 2)
     return path
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -41,7 +43,18 @@ def emit_envelope(data: Any, *, status: str = "ok", errors: list[dict[str, Any]]
 
 def emit_json(document: Any) -> None:
     """Print a JSON document; what JSON has no form for is printed as text."""
-    typer.echo(json.dumps(document, indent=2, default=str))
+    typer.echo(json_text(document))
+
+
+def json_text(value: Any, *, ensure_ascii: bool = True) -> str:
+    """Return a value as indented JSON; what JSON has no form for is text in it."""
+    try:
+        return json.dumps(value, indent=2, default=str, ensure_ascii=ensure_ascii)
+    # A key that is no text, an endless value, or a number longer than Python writes.
+    except (TypeError, ValueError, RecursionError):
+        from doubleweave.cli.plain import plain
+
+        return json.dumps(plain(value), indent=2, ensure_ascii=ensure_ascii)
 
 
 def error_entry(error: Exception) -> dict[str, Any]:
@@ -76,9 +89,50 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
-def prints_to_stderr() -> AbstractContextManager[object]:
-    """Let what the user's own code prints go to stderr until the end of the block: stdout is for results alone."""
-    return redirect_stdout(sys.stderr)
+def write_what_can_be_encoded() -> None:
+    """Let stdout and stderr write an escape for what their encoding has no form for, in place of giving up."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """Let what the user's own code prints go to stderr until the end of the block: stdout is for results alone.
+
+    So does what the programs print that it starts, and what it writes to the descriptor of stdout.
+    """
+    with ExitStack() as until_end:
+        target = sys.stderr or until_end.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        until_end.enter_context(redirect_stdout(target))
+        until_end.enter_context(_descriptor_led_to_stderr())
+        yield
+
+
+@contextmanager
+def _descriptor_led_to_stderr() -> Iterator[None]:
+    stdout = sys.__stdout__
+    try:
+        saved = os.dup(1)
+        os.fstat(2)
+    # Without one of the two there is nothing to lead, or nowhere to lead it to.
+    except OSError:
+        yield
+        return
+    _flush(stdout)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        # What a buffer holds by now is not part of the result.
+        _flush(stdout)
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None and not stream.closed:
+        stream.flush()
 
 
 def help_when_bare(ctx: typer.Context) -> None:
@@ -93,10 +147,10 @@ def say(message: str = "", *, err: bool = False) -> None:
     typer.echo(printable(message), err=err)
 
 
-def say_lines(lines: Iterable[str]) -> None:
+def say_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print lines of a result; a name or a message in one of them does not get a line of its own."""
     for line in lines:
-        say(line.replace("\n", "\\n"))
+        say(line.replace("\n", "\\n"), err=err)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
