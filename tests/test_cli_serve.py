@@ -1,5 +1,6 @@
 """The command that offers flows over MCP, called as a client or an administrator does."""
 
+import json
 import os
 import re
 import subprocess
@@ -145,6 +146,15 @@ def test_what_cannot_be_served_is_told_of(
     called = shell("serve", *arguments)
     assert called.code == code
     assert told in called.err
+
+
+def test_a_level_that_was_given_is_not_advised(shell: Shell) -> None:
+    flow = {"type": "Flow", "name": "a/b", "version": "1.0", "description": "d", "steps": [{"tool_name": "double"}]}
+    shell.write("slash.flow.json", json.dumps(flow))
+    called = shell("serve", "slash.flow.json", "-t", "number_tools", "--allow-side-effects", "destructive")
+    assert (called.code, called.out) == (1, "")
+    assert called.err.startswith("doubleweave: not offered: a/b: its name cannot be a tool's: ")
+    assert called.err.endswith("\ndoubleweave: there is no flow to offer\n")
 
 
 def test_without_the_extra_it_names_it(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def serve(
             "output_bytes": output_bytes,
         },
     )
-    _tell_what_is_offered(server)
+    _tell_what_is_offered(server, is_all_allowed=allow_side_effects is Effects.DESTRUCTIVE)
     withhold = over_http if tell_errors is None else not tell_errors
     try:
         if not over_http:
@@ -163,12 +163,13 @@ def _server(executor: dw.AsyncFlowExecutor, *, limits: dict[str, Any], **setting
         fail(str(error), 2)
 
 
-def _tell_what_is_offered(server: FlowServer) -> None:
+def _tell_what_is_offered(server: FlowServer, *, is_all_allowed: bool) -> None:
     for name, reason in server.refused().items():
         warn(f"not offered: {name}: {reason}")
     offered = server.offered()
     if not offered:
-        fail("there is no flow to offer; --allow-side-effects LEVEL offers flows that do more than read")
+        hint = "" if is_all_allowed else "; --allow-side-effects LEVEL offers flows that do more than read"
+        fail(f"there is no flow to offer{hint}")
     warn(f"offered: {', '.join(offered)}")
 
 
