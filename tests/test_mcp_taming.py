@@ -1,5 +1,6 @@
 """What is taken of the schemas of strangers: nothing that refuses more, nothing that takes for ever."""
 
+import json
 import time
 from typing import Any
 
@@ -139,3 +140,32 @@ def test_deep_and_endless_schemas_end() -> None:
     tree = {"$ref": "#/$defs/t", "$defs": {"t": {"properties": {"n": {"type": "null"}, "t": {"$ref": "#/$defs/t"}}}}}
     with pytest.raises(JsonSchemaMismatchError):
         JsonSchema(tamed(tree)).validate({"n": 1}, name="x")
+
+
+def often(schema: Any) -> dict[str, Any]:
+    """A document that refers to one and the same schema many times."""
+    return {"type": "object", "anyOf": [{"$ref": "#/$defs/x"}] * 400, "$defs": {"x": schema}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        often({"properties": {f"p{n}": True for n in range(50_000)}}),
+        often({"properties": {"p" * 50_000: {}}}),
+        often({"const": list(range(50_000))}),
+        often({"enum": [{"a": list(range(50_000))}]}),
+        often({"description": "x" * 50_000}),
+        often({"anyOf": [True] * 5_000}),
+        {"type": "object", "properties": {f"p{n}": {} for n in range(50_000)}, "additionalProperties": False},
+    ],
+)
+def test_what_is_taken_is_short_however_often_a_document_refers_to_its_longest_part(document: Any) -> None:
+    taken = tamed(document)
+    assert len(json.dumps(taken)) < 1_200_000
+    assert JsonSchema(taken).validate({"p0": 1}, name="x") == {"p0": 1}
+
+
+def test_an_error_quotes_a_long_reference_in_short() -> None:
+    with pytest.raises(JsonSchemaDefinitionError) as caught:
+        tamed({"$ref": "#/" + "a" * 10_000})
+    assert len(str(caught.value)) < 1_000
