@@ -296,6 +296,26 @@ class TestOptions:
         called = odd(*run_of("passes", "--checkpoint-dir", "taken", *lane))
         assert (called.code, called.out, called.err) == (2, "", "doubleweave: not a directory: taken\n")
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["validate"],
+            ["check"],
+            ["run"],
+            ["run", "--async"],
+            ["profile"],
+            ["inspect", "a", "--file"],
+            ["dump-schema", "--check", "--output"],
+            ["doctor", "flow", "--preflight"],
+            ["init"],
+        ],
+    )
+    def test_cl_4_a_path_that_cannot_be_looked_up_is_a_missing_one(self, shell: Shell, command: list[str]) -> None:
+        name = "x" * 300
+        called = shell(*command, name)
+        assert (called.code, called.out) == (2, "")
+        assert called.err == f"doubleweave: {name} cannot be read: File name too long\n"
+
     def test_a_deadline_is_a_number(self, odd: Shell) -> None:
         called = odd(*run_of("passes", "--deadline", "nan"))
         assert (called.code, called.out) == (2, "")

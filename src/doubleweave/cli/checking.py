@@ -10,7 +10,7 @@ import typer
 
 import doubleweave as dw
 from doubleweave.cli import options
-from doubleweave.cli.sources import flow_files, require_file, write_output
+from doubleweave.cli.sources import flow_files, is_there, require_file, write_output
 from doubleweave.cli.text import Format, detail_of, emit_envelope, error_entry, fail, say, say_lines
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="PATH", help="Write it to this file.")]
@@ -71,7 +71,7 @@ def dump_schema(
 def _check_schema(path: Path | None, text: str) -> None:
     if path is None:
         fail("--check requires --output", 2)
-    if not path.exists():
+    if not is_there(path):
         fail(f"{path} does not exist: write it with dump-schema --output {path}")
     try:
         is_same = path.read_bytes() == text.encode()

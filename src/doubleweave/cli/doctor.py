@@ -14,7 +14,7 @@ import doubleweave as dw
 from doubleweave.cli import options
 from doubleweave.cli.preflight import preflight
 from doubleweave.cli.readiness import readiness, readiness_lines
-from doubleweave.cli.sources import flow_files, import_from_current_directory, import_tools
+from doubleweave.cli.sources import flow_files, import_from_current_directory, import_tools, is_there
 from doubleweave.cli.text import Format, detail_of, emit_json, fail, help_when_bare, say_lines, warn
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _place_of(path: Path | None, check_drift: bool, run_preflight: bool) -> Path
         fail("give one of --check-drift and --preflight, not both", 2)
     if path is None:
         fail("flow path is required", 2)
-    if not path.exists():
+    if not is_there(path):
         fail(f"path not found: {path}", 2)
     return path
 

@@ -16,6 +16,7 @@ from doubleweave.cli.running import Job, on_lane, other_flows, write_trace
 from doubleweave.cli.sources import (
     import_tools,
     import_user_module,
+    is_there,
     load_flow,
     parse_json,
     read_input,
@@ -195,7 +196,7 @@ def _print_attestation(told: dict[str, Any]) -> None:
 
 
 def _require_room_for(directory: Path | None) -> None:
-    if directory is not None and directory.exists() and not directory.is_dir():
+    if directory is not None and is_there(directory) and not directory.is_dir():
         fail(f"not a directory: {directory}", 2)
 
 

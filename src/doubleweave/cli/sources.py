@@ -32,7 +32,7 @@ def get_default_registry() -> dw.FlowRegistry | None:
 
 def require_file(path: Path) -> Path:
     """Return a path that leads to a file, or end the command."""
-    if not path.exists():
+    if not is_there(path):
         fail(f"file not found: {path}", 2)
     if path.is_dir():
         fail(f"not a file: {path}", 2)
@@ -41,11 +41,20 @@ def require_file(path: Path) -> Path:
 
 def require_directory(path: Path) -> Path:
     """Return a path that leads to a directory, or end the command."""
-    if not path.exists():
+    if not is_there(path):
         fail(f"directory not found: {path}", 2)
     if not path.is_dir():
         fail(f"not a directory: {path}", 2)
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a path leads to anything, or end the command when nobody can tell."""
+    try:
+        return path.exists()
+    # A name that is too long, or a directory that nobody may look into.
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}", 2)
 
 
 def read_text(path: Path) -> str:

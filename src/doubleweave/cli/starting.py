@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from doubleweave.cli.sources import is_there
 from doubleweave.cli.text import PROG, fail, say
 
 _LONGEST_NAME = 40
@@ -27,7 +28,7 @@ def init(
     """
     name = _name_for(directory)
     files = {directory / file: template for file, template in _files(name).items()}
-    if directory.exists() and not directory.is_dir():
+    if is_there(directory) and not directory.is_dir():
         fail(f"not a directory: {directory}", 2)
     taken = [str(path) for path in files if os.path.lexists(path)]
     if taken:
