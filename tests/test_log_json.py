@@ -154,3 +154,29 @@ def test_what_was_changed_after_a_look_is_written(run: Run) -> None:
 def test_a_run_without_steps_is_written(run: Run) -> None:
     result = run(executor_of(Flow(name="none", description="", steps=[]), []), "none", {})
     assert result.model_dump_json() == built(result)
+
+
+@LANES
+@pytest.mark.parametrize(
+    "started",
+    [
+        0.0,
+        0.25,
+        1e-6,
+        1.7e9,
+        1.7e9 + 0.5,
+        1.7e9 + 1 / 128,  # between two microseconds
+        1.7e9 + 3 / 128,
+        1.7e9 + 0.9999998,
+        1.7e9 - 1e-7,
+        1e11,
+        -1.5,
+    ],
+)
+@pytest.mark.parametrize("duration", [0.0, 1e-7, 0.25, 0.5, 3.0, 1e5, -1e-3])
+def test_any_moment_is_written_in_the_same_way(run: Run, started: float, duration: float) -> None:
+    result = run(*keeping(1)[:1], "keep", {})
+    for entry in values_of(result)["execution_log"].entries:
+        entry.started, entry.perf_start, entry.perf_end = started, 0.0, duration
+    text = result.model_dump_json()
+    assert text == built(result)
