@@ -367,11 +367,18 @@ class TestResume:
         place = ("--file", "numbers.flow.yaml")
         assert [
             shell("resume", "0" * 32, "--checkpoint-dir", "kept", *place),
+            shell("resume", "../kept", "--checkpoint-dir", "kept", *place),
             shell("resume", "0" * 32, "--checkpoint-dir", "gone", *place),
             shell("resume", "0" * 32, "--checkpoint-dir", "kept"),
             shell("resume", "0" * 32, "--checkpoint-dir", "kept", "--file", "gone.flow.yaml"),
         ] == [
             Called(1, "", f"doubleweave: [CW-E020] No snapshot found for trace_id '{'0' * 32}'.\n"),
+            Called(
+                1,
+                "",
+                "doubleweave: trace id '../kept' cannot be part of a file name: use up to 241 letters, digits, dots, "
+                "underscores and hyphens\n",
+            ),
             Called(2, "", "doubleweave: directory not found: gone\n"),
             Called(2, "", "doubleweave: say where the flow is: --file FLOW_FILE or --discover-dir DIR\n"),
             Called(2, "", "doubleweave: file not found: gone.flow.yaml\n"),

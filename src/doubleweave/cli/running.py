@@ -119,6 +119,7 @@ def resume(
     """
     restrict_refs(schema_ref_allow)
     checkpoints = Checkpoints(require_directory(checkpoint_dir))
+    checkpoints.require_name(trace_id)
     places = Places(file, discover_dir)
     if places == Places():
         fail("say where the flow is: --file FLOW_FILE or --discover-dir DIR", 2)
@@ -156,6 +157,13 @@ class Checkpoints:
         self.completed: list[int] = []
         """The steps that had been completed when the run was resumed."""
         self._saved: list[str] = []
+
+    def require_name(self, trace_id: str) -> None:
+        """End the command when there can be no snapshot of this trace id."""
+        try:
+            self._files.path_of(trace_id)
+        except ValueError as error:
+            fail(str(error))
 
     def save(self, snapshot: dw.ExecutionSnapshot) -> None:
         """Keep a snapshot."""
