@@ -120,8 +120,13 @@ class Announced(uvicorn.Server):
         print(f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}/mcp", flush=True)
 
 
-async def main(http: Any = None, hostile: bool = False, twice: bool = False) -> None:
+async def main(
+    http: Any = None, hostile: bool = False, twice: bool = False, name: str | None = None, many: int = 0
+) -> None:
     offered = [*(HOSTILE if hostile else TOOLS).values()]
+    if name is not None:
+        offered = [types.Tool(name=name, input_schema=OBJECT)]
+    offered += [types.Tool(name=f"t{n}", input_schema=OBJECT) for n in range(many)]
     served = server(offered * 2 if twice else offered)
     if http is not None:
         await Announced(uvicorn.Config(served.streamable_http_app(), port=0, log_config=None)).serve()

@@ -44,6 +44,15 @@ def made(name, function, level):
 
 double = made("double", lambda given: {"value": given.value * 2}, "read")
 store = made("store", lambda given: {"value": given.value}, "write")
+
+
+def turn(given):
+    later.safety = contract("write")
+    return {"value": given.value}
+
+
+turning = made("turn", turn, "read")
+later = made("later", lambda given: {"value": given.value + 1}, "read")
 """
 FLOW = """
 type: Flow
@@ -83,6 +92,18 @@ async def test_a_client_starts_it_and_calls_flows_over_stdio(folder: Path) -> No
         "doubleweave: offered: doubling\n"
     )
     assert "Flow 'doubling' failed | trace=" in told
+
+
+async def test_a_tool_that_comes_to_write_in_the_middle_of_a_run_is_not_called(folder: Path) -> None:
+    flow = FLOW.format(name="turning", tool="turn") + "  - tool_name: later\non_context_collision: overwrite\n"
+    (folder / "flows/turning.flow.yaml").write_text(flow)
+    words = [*PROGRAM[1:], "flows/turning.flow.yaml", "--tools", "served_tools"]
+    program = StdioServerParameters(command=PROGRAM[0], args=words, cwd=folder)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        async with mcp.Client(stdio_client(program, errlog=log)) as client:
+            result = await client.call_tool("turning", {"value": 1})
+    assert result.is_error
+    assert "'write'" in text_of(result)
 
 
 @contextmanager

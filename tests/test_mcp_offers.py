@@ -1,10 +1,13 @@
 """Which flows are offered, and as what: looked at without a server."""
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
 
+import mcp
 import pytest
+from mcp import types
 from pydantic import BaseModel, ConfigDict, Field
 
 from doubleweave import (
@@ -260,3 +263,32 @@ def test_without_the_sdk_importing_it_names_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == 'doubleweave.mcp needs the MCP SDK: pip install "doubleweave[mcp]"\n'
+
+
+@pytest.mark.parametrize("kind", [FlowExecutor, AsyncFlowExecutor])
+def test_what_is_replaced_inside_a_wrapped_flow_is_stopped_by_the_ceiling_of_the_executor(kind: Any) -> None:
+    """A tool made of a flow keeps its contract; the page on MCP says what to do."""
+    inner, registry = flow("inner", step()), FlowRegistry()
+    ran: list[str] = []
+
+    def note(given: Any) -> dict[str, Any]:
+        ran.append("called")
+        return {"double": 2}
+
+    guarded = kind(registry, max_side_effect_level=SideEffectLevel.READ)
+    registry.register_flow(inner)
+    for tool in TOOLS:
+        guarded.register_tool(tool.with_fn(note))
+    guarded.register_tool(Tool.from_flow(inner, guarded, name="wrapped"))
+    registry.register_flow(flow("outer", step("wrapped"), on_context_collision="overwrite"))
+    registry.register_flow(flow("inner", step("write"), version="9"))
+    assert FlowServer(guarded).offered() == ["outer"]
+
+    async def called() -> types.CallToolResult:
+        async with mcp.Client(FlowServer(guarded)._sdk_server(False)) as client:
+            return await client.call_tool("outer", {"n": 1})
+
+    result = asyncio.run(called())
+    assert result.is_error
+    assert "'write'" in result.model_dump_json()
+    assert ran == []

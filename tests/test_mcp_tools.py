@@ -272,6 +272,24 @@ def test_a_server_that_refuses_is_told_of_with_the_status_of_its_answer() -> Non
             assert tool.run({})["pid"] == served.process.pid
 
 
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[31mred", "x" * 129])
+def test_a_name_that_would_pass_for_something_else_in_a_log_is_refused(name: str) -> None:
+    with pytest.raises(MCPSchemaConversionError, match="its name is not up to 128 printable characters") as caught:
+        import_mcp_tools(command("mcp_strangers.py", name=name)).open()
+    assert str(caught.value).isprintable()
+    with import_mcp_tools(command("mcp_strangers.py", name="x" * 128)) as (tool,):
+        assert tool.name == "x" * 128
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+def test_a_server_that_lists_without_end_is_given_up_and_told_of_once(way: str) -> None:
+    program = command("mcp_strangers.py", many=200)
+    with on_http("mcp_strangers.py", many=200) as served, pytest.raises(MCPError) as caught:
+        import_mcp_tools(program if way == "stdio" else served.url).open()
+    label = THIS if way == "stdio" else served.url
+    assert str(caught.value) == f"MCP server '{label}': it lists more than 1000 tools or 100 pages of them."
+
+
 def test_a_tool_that_is_not_there_or_there_twice_is_told_of(url: str) -> None:
     with pytest.raises(MCPError, match="it has no tool 'adds'; it has add, lie, say, count"):
         import_mcp_tools(url, only=["adds"]).open()

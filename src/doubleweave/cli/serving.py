@@ -97,11 +97,12 @@ def serve(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     restrict_refs(schema_ref_allow)
-    executor = _executor(_flows(flow_files, discover_dir), tools, concurrency)
+    ceiling = dw.SideEffectLevel(allow_side_effects.value)
+    executor = _executor(_flows(flow_files, discover_dir), tools, concurrency, ceiling)
     server = _server(
         executor,
         flows=only,
-        max_side_effect_level=dw.SideEffectLevel(allow_side_effects.value),
+        max_side_effect_level=ceiling,
         limits={
             "call_seconds": call_seconds,
             "calls_at_once": calls_at_once,
@@ -139,14 +140,16 @@ def _flows(files: list[Path] | None, directory: Path | None) -> list[AnyFlow]:
     return [*(load_flow(path) for path in files or ()), *found]
 
 
-def _executor(flows: list[AnyFlow], tools: list[str] | None, concurrency: int) -> dw.AsyncFlowExecutor:
+def _executor(
+    flows: list[AnyFlow], tools: list[str] | None, concurrency: int, ceiling: dw.SideEffectLevel
+) -> dw.AsyncFlowExecutor:
     registry = dw.FlowRegistry()
     for flow in flows:
         try:
             registry.register_flow(flow, overwrite=True)
         except DoubleweaveError as error:
             warn(f"skipping flow '{flow.name}': {error}")
-    executor = dw.AsyncFlowExecutor(registry, max_step_concurrency=concurrency)
+    executor = dw.AsyncFlowExecutor(registry, max_step_concurrency=concurrency, max_side_effect_level=ceiling)
     for tool in import_tools(tools).values():
         executor.register_tool(tool)
     return executor

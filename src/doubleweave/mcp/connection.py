@@ -223,7 +223,8 @@ class Connection:
     def _lost(self, tool_name: str) -> MCPError:
         return self._error(f"the connection was lost or closed while tool '{tool_name}' was called")
 
-    def _unreachable(self, error: Exception) -> MCPError:
+    def _unreachable(self, error: BaseException) -> MCPError:
+        error = _innermost(error)
         if isinstance(error, MCPError):
             return error
         if isinstance(error, TimeoutError):
@@ -244,7 +245,12 @@ def _settle(answer: "Future[Any]", lost: MCPError, value: Any, error: BaseExcept
 
 
 def _text_of(error: BaseException) -> str:
-    """Return what went wrong, of a group of errors the first one's."""
+    error = _innermost(error)
+    return shortened(f"{type(error).__name__}: {error}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return an error, of a group of them the first one."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return shortened(f"{type(error).__name__}: {error}")
+    return error

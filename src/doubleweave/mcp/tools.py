@@ -25,6 +25,7 @@ _READS = ToolSafetyContract(
     determinism_level=DeterminismLevel.NONE,
     cacheable=False,
 )
+_NAME_LETTERS = 128
 _DRAFTS = ("https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2020-12/schema#")
 
 
@@ -182,6 +183,9 @@ def _tool(listed: types.Tool, connection: Connection, terms: _Terms) -> Tool:
             raise MCPToolInvocationError(label, listed.name, shortened(_text_of(result)) or "no reason was given")
         return _outputs(result)
 
+    if not _is_name(listed.name):
+        detail = f"its name is not up to {_NAME_LETTERS} printable characters"
+        raise MCPSchemaConversionError(label, shortened(ascii(listed.name)), detail)
     try:
         takes = _schema(listed.input_schema, terms.trusted)
         gives = _schema(_object_schema(listed.output_schema), terms.trusted)
@@ -200,6 +204,11 @@ def _tool(listed: types.Tool, connection: Connection, terms: _Terms) -> Tool:
         safety=_READS if reads else UNKNOWN,
         metadata={"mcp_server": label, "mcp_tool": listed.name},
     )
+
+
+def _is_name(name: str) -> bool:
+    # It stands in log lines and on terminals, where others would pass for the end of a line or a command.
+    return name.isprintable() and 0 < len(name) <= _NAME_LETTERS
 
 
 def _schema(document: dict[str, Any], trusted: bool) -> JsonSchema:
