@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from doc_pages import blocks_of
+
 ROOT = Path(__file__).parent.parent
 # A file has its name, as code, at the end of the paragraph before it.
 _BLOCK = re.compile(r"(?:`([\w./-]+)`:\n\n)?```(\w+)\n(.*?)```", re.DOTALL)
@@ -39,6 +41,13 @@ def read_page(name: str) -> Page:
         elif file:
             files[file] = text
     return Page(files, commands)
+
+
+def blocks_of_no_use(name: str) -> list[str]:
+    """Return the blocks of a page of commands that are neither a file with its name nor a session that begins with a command."""
+    files = read_page(name).files.values()
+    found = [each for each in blocks_of(name) if each.title is not None or each.text not in files]
+    return [each.text for each in found if each.language != "console" or not each.text.startswith("$ ")]
 
 
 def run_command(line: str, folder: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from console_pages import Command, read_page, run_command, without_times
+from console_pages import Command, blocks_of_no_use, read_page, run_command, without_times
 
 PAGE = read_page("docs/cli.md")
 ON_A_LANE = re.compile(r"doubleweave (run|resume|attest|fuzz|watch) ")
@@ -36,3 +36,18 @@ def test_the_commands_of_the_readme_print_what_stands_below_them(tmp_path: Path)
 def test_the_page_shows_a_flow_and_its_tools() -> None:
     assert set(PAGE.files) == {"order.flow.yaml", "shop.py", "idea.flow.yaml", "orders.json"}
     assert len(PAGE.commands) > 20
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```python\nprint(1)\n```\n",
+        '```python title="shop.py"\nprint(1)\n```\n',
+        "```console\ndoubleweave --version\n```\n",
+    ],
+)
+def test_every_block_of_the_page_is_a_file_or_commands_and_another_one_is_found(block: str, tmp_path: Path) -> None:
+    assert blocks_of_no_use("docs/cli.md") == []
+    page = tmp_path / "page.md"
+    page.write_text(f"`a.py`:\n\n```python\n```\n\n{block}", encoding="utf-8")
+    assert len(blocks_of_no_use(str(page))) == 1

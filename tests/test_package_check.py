@@ -42,6 +42,10 @@ def test_wheel_and_sdist_hold_the_package_and_its_licence(built: tuple[Path, Pat
     [
         ("doubleweave/py.typed", "the wheel lacks ['doubleweave/py.typed'] and should not have []"),
         (".dist-info/licenses/LICENSE", "wheel or sdist has no licence"),
+        (
+            ".dist-info/entry_points.txt",
+            f"the wheel has the entry points [], not {list(package_check.ENTRY_POINTS)}",
+        ),
     ],
 )
 def test_a_file_that_is_missing_is_found(built: tuple[Path, Path], tmp_path: Path, gone: str, message: str) -> None:

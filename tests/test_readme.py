@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doc_pages import examples_of
+from doc_pages import blocks_of, examples_of
 from doubleweave.examples import audit
 
 ROOT = Path(__file__).parent.parent
@@ -73,6 +73,9 @@ def test_the_examples_of_a_page_print_the_same_on_both_lanes(page: str, number: 
 
 def test_every_example_is_tested() -> None:
     assert len(PRINTED) == 6
+    found = blocks_of("README.md")
+    assert [each for each in found if each.title or each.language not in ("python", "text", "console")] == []
+    assert [each for each in found if each.language == "console" and not each.text.startswith("$ ")] == []
 
 
 def test_both_lanes_are_used_in_the_same_way_and_print_the_same() -> None:

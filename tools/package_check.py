@@ -33,6 +33,11 @@ MISSING = {
     "otel": '"doubleweave[otel]"',
     "yaml": '"doubleweave[yaml]"',
 }
+# The command, and the plugin that pytest loads by itself.
+ENTRY_POINTS = (
+    "[console_scripts]\ndoubleweave = doubleweave.__main__:main\n",
+    "[pytest11]\ndoubleweave = pytest_doubleweave\n",
+)
 
 
 class PackageError(Exception):
@@ -108,12 +113,17 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     }
     with ZipFile(wheel) as archive:
         in_wheel = {name for name in archive.namelist() if ".dist-info/" not in name}
+        entry_points = [
+            archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")
+        ]
         licences = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
     with tarfile.open(sdist) as archive_of_source:
         in_sdist = {name.partition("/")[2] for name in archive_of_source.getnames()}
     _require_same(in_wheel, package, "wheel")
     if not licences or "LICENSE" not in in_sdist:
         raise PackageError("wheel or sdist has no licence")
+    if not entry_points or any(each not in entry_points[0] for each in ENTRY_POINTS):
+        raise PackageError(f"the wheel has the entry points {entry_points}, not {list(ENTRY_POINTS)}")
     missing = {f"src/{name}" for name in package} - in_sdist
     if missing:
         raise PackageError(f"the sdist lacks {sorted(missing)}")
