@@ -225,3 +225,15 @@ def test_a_reader_searches_and_chooses_a_lane_without_a_request_to_elsewhere(ser
         dark.goto(served)
         dark.locator("body[data-md-color-scheme=slate]").wait_for()
     assert [url for url in requests if not url.startswith((served, "blob:", "data:"))] == []
+
+
+def test_what_a_reader_copies_from_a_session_is_its_commands(served: str) -> None:
+    with open_browser() as browser:
+        page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+        page.goto(f"{served}script.html")
+        session = page.locator(".language-console", has_text="python outing.py harbour")
+        session.hover()
+        session.locator(".md-code__button[data-md-type=copy]").click()
+        page.get_by_text("Copied to clipboard").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+    assert [line for line in copied.splitlines() if line] == ["python outing.py market", "python outing.py harbour"]
