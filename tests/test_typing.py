@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from doc_pages import blocks_of
+
 FILES = Path(__file__).resolve().parent / "typing"
 # pyright with its node, built by others from the same source; its strict mode is that of pyright.
 PYRIGHT = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson", "-p"]
@@ -64,3 +66,19 @@ def test_a_wrong_type_and_a_mistake_that_is_none_are_found(faults: Faults, tmp_p
         "result.trace_id  # type: ignore[index]  # pyright: ignore[reportOptionalSubscript]\n"
     )
     assert [line.split(": error: ")[0] for line in faults(tmp_path)][:2] == ["new.py:4", "new.py:5"]
+
+
+@CHECKERS
+def test_the_programs_that_newcomers_copy_are_accepted(faults: Faults, tmp_path: Path) -> None:
+    for name in ("mypy.ini", "pyrightconfig.json"):
+        shutil.copy(FILES / name, tmp_path)
+    blocking, awaited, shared, *_ = (each.text for each in blocks_of("README.md") if each.language == "python")
+    # What both share imports what each of them needs.
+    for name, text in (("blocking.py", blocking), ("awaited.py", awaited)):
+        (tmp_path / name).write_text(f"{shared}\n{text}\n_ = (asyncio, AsyncFlowExecutor, FlowExecutor)\n")
+    for page in ("docs/tutorial.md", "docs/script.md"):
+        for block in blocks_of(page):
+            if block.language == "python" and block.title is not None:
+                (tmp_path / block.title).write_text(block.text)
+    assert len(list(tmp_path.glob("*.py"))) == 8
+    assert faults(tmp_path) == []
