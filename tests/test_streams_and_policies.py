@@ -1,13 +1,19 @@
 """T-31: what is and is not applied to a step whose tool streams: cache, retry policy and time limit."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 import doubleweave as dw
 from doubleweave import StreamingTool, ToolChunk
+from doubleweave._lanes.performers import AsyncPerformer, SyncPerformer
+from doubleweave.core.effects import OpenStream
+from doubleweave.core.fibers import Fibers
+from doubleweave.core.life import life_of_run
 from executors_under_test import concurrencies, execute, lanes, make_executor
 from lanes_under_test import Number, Recorder
 from parity_scenarios import QUICK, count_up, linear, step
@@ -103,3 +109,56 @@ def test_t_31_the_limit_bounds_the_whole_stream_of_a_step(lane: str, concurrency
     assert (record.error_type, record.error_message) == ("ToolTimeoutError", "Tool 's' exceeded timeout of 0.05s.")
     shown = {call[3:] for call in recorder.calls if call[0] == "step_chunk"}
     assert shown == {("more", False)}
+
+
+def ticking(begun: Callable[[], None], stopped: Callable[[], None]) -> dw.StreamingTool:
+    """Return a streaming tool that goes on until it is stopped."""
+
+    async def tick(given: Any) -> Any:
+        try:
+            while True:
+                yield dw.ToolChunk(data=1)
+                begun()
+                await asyncio.sleep(0.001)
+        finally:
+            stopped()
+
+    return dw.StreamingTool(name="tick", description="", input_schema=Number, output_schema=Number, stream_fn=tick)
+
+
+def life_with(tool: dw.StreamingTool) -> Callable[[Any], Any]:
+    executor = make_executor([linear(step("tick"))], [tool])
+    request = executor._request("main", {"n": 1}, None, False, None, None, False, "skip", None)
+    return partial(life_of_run, executor._setup, request)
+
+
+def test_a_stream_whose_step_is_closed_before_it_has_it_is_stopped_sync() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+    performer = SyncPerformer()
+    fibers = Fibers(life_with(ticking(begun.set, stopped.set))(performer))
+    while (request := fibers.next_request()) is not None:
+        fiber, effect = request
+        value = performer.perform(effect)
+        if type(effect) is OpenStream:
+            break
+        fibers.resume(fiber, value, None)
+    assert begun.wait(10)
+    fiber.close()
+    assert stopped.wait(10)
+    performer.close()
+
+
+async def test_a_stream_whose_step_is_closed_before_it_has_it_is_stopped_async() -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+    performer = AsyncPerformer()
+    fibers = Fibers(life_with(ticking(begun.set, stopped.set))(performer))
+    while (request := fibers.next_request()) is not None:
+        fiber, effect = request
+        value = await performer.perform(effect)
+        if type(effect) is OpenStream:
+            break
+        fibers.resume(fiber, value, None)
+    await asyncio.wait_for(begun.wait(), 10)
+    fiber.close()
+    await asyncio.wait_for(stopped.wait(), 10)
+    await performer.close()

@@ -24,6 +24,7 @@ class AsyncStream:
         self.task = asyncio.get_running_loop().create_task(
             _produce(effect, self._chunks.put_nowait), context=effect.context.copy()
         )
+        effect.stream = self
 
     def cancel(self) -> None:
         """Stop the producer, if it has not ended; nobody reads on."""
@@ -46,6 +47,7 @@ class SyncStream:
         self._listener: Callable[[Any, BaseException | None], None] | None = None
         make = partial(_produce, effect, self._put)
         self._ticket = loop.submit(make, effect.context.copy(), lambda value, error: None)
+        effect.stream = self
 
     def cancel(self) -> None:
         """Stop the producer, if it has not ended; nobody reads on."""

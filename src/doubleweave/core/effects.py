@@ -96,14 +96,18 @@ class Pause:
 
 
 class OpenStream:
-    """Start a streaming tool; the outcome is a stream, to be read with `NextChunk` and given up with its method `cancel`."""
+    """Start a streaming tool; the outcome is a stream, to be read with `NextChunk` and given up with its method `cancel`.
 
-    __slots__ = ("context", "inputs", "tool")
+    The lane also puts it into `stream`: a life may be closed before it has the outcome.
+    """
+
+    __slots__ = ("context", "inputs", "stream", "tool")
 
     def __init__(self, tool: Any, inputs: dict[str, Any], context: Context) -> None:
         self.tool = tool
         self.inputs = inputs
         self.context = context
+        self.stream: Any = None
 
 
 class NextChunk:

@@ -168,9 +168,10 @@ def _unsafe_to_retry(tool: ToolBase) -> bool:
 
 def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
     run = draft.run
-    stream = yield OpenStream(tool, draft.inputs, run.call_context)
+    opening = OpenStream(tool, draft.inputs, run.call_context)
     outputs: dict[str, Any] = {}
     try:
+        stream = yield opening
         while (chunk := (yield NextChunk(stream))) is not None:
             if chunk.is_final:
                 outputs = chunk.data
@@ -185,7 +186,8 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
                 run.call_hooks(run.hooks.step_chunk, payload)
         return outputs
     finally:
-        stream.cancel()
+        if opening.stream is not None:
+            opening.stream.cancel()
 
 
 def _after_failure(draft: Draft, tool: ToolBase, error: BaseException) -> Life[Outcome]:
