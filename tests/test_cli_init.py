@@ -30,6 +30,9 @@ def in_a_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as a user would who has this Python's programs on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHON": sys.executable, "XDG_CONFIG_HOME": str(folder / ".config")}
+    for inherited in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        # These tests may be run by make.
+        environment.pop(inherited, None)
     return subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
