@@ -17,7 +17,7 @@ def blocks(page: str, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-BLOCKING, AWAITED, SHARED, FAILED, WATCHED, CHECKED = blocks("README.md", "python")
+SHARED, BLOCKING, AWAITED, FAILED, WATCHED, CHECKED = blocks("README.md", "python")
 PRINTED = blocks("README.md", "text")
 # Pages of examples: what both lanes share, one lane, the other lane, and what each of them prints.
 PAGES = [
@@ -69,6 +69,21 @@ def test_the_examples_of_a_page_print_the_same_on_both_lanes(page: str, number: 
     blocking, awaited = printed_by(*example.shared, example.blocking), printed_by(*example.shared, example.awaited)
     assert blocking == awaited
     assert _PYDANTIC.sub("#", blocking) == _PYDANTIC.sub("#", example.printed)
+
+
+def as_awaited(code: str) -> str:
+    """Return a blocking example as the awaited one that it stands for."""
+    lines = code.replace("FlowExecutor(", "AsyncFlowExecutor(").replace("for event in", "async for event in")
+    lines = re.sub(r"((?:executor|AsyncFlowExecutor\(\w+\))\.(?:execute|replay)_flow\([^)]*\))", r"(await \1)", lines)
+    body = "".join(f"    {line}\n" for line in lines.splitlines())
+    return f"async def main():\n{body}\nasyncio.run(main())\n"
+
+
+@pytest.mark.parametrize(("code", "printed"), [(FAILED, PRINTED[2]), (WATCHED, PRINTED[3])])
+def test_what_stands_there_blocking_prints_the_same_awaited(code: str, printed: str) -> None:
+    awaited = as_awaited(code)
+    assert awaited.count("await ") == code.count("_flow(") - code.count("stream_flow(") > 0
+    assert printed_by(SHARED, awaited) == printed
 
 
 def test_every_example_is_tested() -> None:

@@ -72,7 +72,7 @@ def test_a_wrong_type_and_a_mistake_that_is_none_are_found(faults: Faults, tmp_p
 def test_the_programs_that_newcomers_copy_are_accepted(faults: Faults, tmp_path: Path) -> None:
     for name in ("mypy.ini", "pyrightconfig.json"):
         shutil.copy(FILES / name, tmp_path)
-    blocking, awaited, shared, *_ = (each.text for each in blocks_of("README.md") if each.language == "python")
+    shared, blocking, awaited, *_ = (each.text for each in blocks_of("README.md") if each.language == "python")
     # What both share imports what each of them needs.
     for name, text in (("blocking.py", blocking), ("awaited.py", awaited)):
         (tmp_path / name).write_text(f"{shared}\n{text}\n_ = (asyncio, AsyncFlowExecutor, FlowExecutor)\n")

@@ -153,7 +153,7 @@ def check_bare(bare: Environment) -> None:
 def readme_programs() -> Iterable[str]:
     """Return the programs of the README's two lanes, each with what both share."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocking, awaited, shared, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shared, blocking, awaited, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     return (f"{shared}\n{blocking}", f"{shared}\n{awaited}")
 
 

@@ -22,10 +22,10 @@ SWITCH = f"{PROG.upper()}_HISTORY"
 
 
 class History:
-    """The durations of the successful runs of one version of a flow, in milliseconds, oldest first."""
+    """The durations of the successful runs of one version of a flow from one directory, in milliseconds, oldest first."""
 
     def __init__(self, flow_name: str, flow_version: str) -> None:
-        digest = hashlib.sha256(f"{flow_name}@{flow_version}".encode(errors="replace")).hexdigest()[:32]
+        digest = hashlib.sha256(f"{flow_name}@{flow_version} in {Path.cwd()}".encode(errors="replace")).hexdigest()[:32]
         self._path = Path(typer.get_app_dir(PROG)) / "history" / f"{digest}.json"
         self._runs = self._read()
 
@@ -40,7 +40,7 @@ class History:
 
     def add(self, result: dw.ExecutionResult) -> None:
         """Remember a run. Where this is not possible it is not remembered, for no run depends on it."""
-        if os.environ.get(SWITCH) == "off" or not result.success:
+        if _is_off() or not result.success:
             return
         steps = {
             str(record.step_index): record.duration_ms for record in result.execution_log if record.step_index >= 0
@@ -55,6 +55,8 @@ class History:
             return
 
     def _read(self) -> list[dict[str, Any]]:
+        if _is_off():
+            return []
         try:
             runs = json.loads(self._path.read_text(encoding="utf-8"))
             return [
@@ -63,6 +65,10 @@ class History:
             ]
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return []
+
+
+def _is_off() -> bool:
+    return os.environ.get(SWITCH) == "off"
 
 
 class Forecast:
