@@ -88,6 +88,13 @@ def test_watch_ends_with_the_run_when_so_asked(shell: Shell, lane: list[str]) ->
 
 
 @LANES
+def test_watch_tells_the_outcome_before_it_cannot_write_the_trace(shell: Shell, lane: list[str]) -> None:
+    called = shell("watch", *NUMBERS, "-i", '{"value": 20}', "--exit", "--trace-out", "/dev/full", *lane)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\S+/\nsucceeded after 2 steps and \d+\.\d ms\n", called.out)
+    assert (called.code, called.err) == (2, "doubleweave: /dev/full cannot be written: No space left on device\n")
+
+
+@LANES
 def test_watch_has_the_exit_code_of_the_run(shell: Shell, lane: list[str]) -> None:
     called = shell("watch", "failing.flow.yaml", "-t", "number_tools", "-i", '{"value": 2}', "--exit", *lane)
     assert called.code == 1

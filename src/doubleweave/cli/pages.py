@@ -96,9 +96,9 @@ def watch(
         say(page.url)
         run = _Run(job, page)
         outcome = _outcome(run, flow, initial_input)
+        _tell(outcome)
         if kept is not None and outcome.result is not None:
             write_trace(kept, outcome.result, redact)
-        _tell(outcome)
         _serve_on(page, end or run.is_stopped)
     raise typer.Exit(0 if outcome.is_success else 1)
 
