@@ -60,10 +60,11 @@ class Tab:
 
     def rows(self) -> list[list[str]]:
         """Return what is to be read in the cells of each row of the table that is there."""
-        script = """rows => rows.map(row => [...row.children]
+        # Found and read at once: the page makes rows anew while a run goes on.
+        script = """() => [...document.querySelectorAll('#body .row')].map(row => [...row.children]
             .filter(cell => cell.getClientRects().length)
             .map(cell => cell.innerText.replace(/\\s+/g, ' ').trim()))"""
-        found: list[list[str]] = self.page.locator("#body .row").evaluate_all(script)
+        found: list[list[str]] = self.page.evaluate(script)
         return found
 
     def press(self, *keys: str) -> None:
