@@ -35,7 +35,7 @@ def open_browser() -> Iterator[Browser]:
         reason = f"no browser: install Chromium (Debian: apt-get install chromium) as one of {', '.join(NAMES)}"
         if os.environ.get("CI"):
             pytest.fail(reason)
-        pytest.skip(reason)
+        pytest.skip(reason)  # of a machine without a browser; CI fails above
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
