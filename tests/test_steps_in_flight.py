@@ -194,3 +194,43 @@ def test_a_backoff_may_be_longer_than_the_system_can_wait_at_once(
     assert result.success
     assert result.execution_log[0].retry_count == 1
     assert time.monotonic() - start >= 0.05
+
+
+@lanes
+def test_row_8_what_ends_together_with_a_step_that_raises_comes_to_nothing(lane: str) -> None:
+    """Their outcomes are there at once, while an earlier step is still waited for: the first in flat order is raised."""
+    now, last = threading.Event(), threading.Event()
+
+    def first(v: Any) -> dict[str, int]:
+        assert last.wait(timeout=10)
+        return {"n": v.n}
+
+    def leaver(name: str) -> Any:
+        def leave(v: Any) -> dict[str, int]:
+            assert now.wait(timeout=10)
+            raise Left(name)
+
+        return leave
+
+    class Busy:
+        """Keeps the run busy until both have ended."""
+
+        def on_step_end(self, ctx: Any) -> None:
+            now.set()
+            deadline = time.monotonic() + 10
+            while busy_with("-b", "-c"):
+                assert time.monotonic() < deadline
+            last.set()
+
+    def busy_with(*names: str) -> bool:
+        return any(thread.name.endswith(names) for thread in threading.enumerate())
+
+    tools = [number_tool("first", first), number_tool("b", leaver("b")), number_tool("c", leaver("c"))]
+    executor = make_executor(
+        [dag(node("a", "first"), node("w", "b"), node("x", "c"), node("d"))],
+        [*tools, number_tool("inc", inc)],
+        middleware=[Busy()],
+        max_step_concurrency=4,
+    )
+    with pytest.raises(Left, match=r"^b$"):
+        execute(executor, lane)

@@ -29,6 +29,7 @@ from doubleweave.models.product import PRODUCT
 from doubleweave.models.tools import _is_async_callable
 
 Outcome = tuple[Any, BaseException | None]
+Ended = tuple[Fiber, Any, BaseException | None]
 
 _logger = logging.getLogger(f"{PRODUCT}.executor")
 
@@ -37,6 +38,9 @@ LONGEST_WAIT = 86400.0
 
 TURN_SECONDS = 0.01
 """How long tools that never wait may keep the event loop to themselves."""
+
+LARGEST_BATCH = 16
+"""How many tasks are made at once, at most, for effects that may have to wait."""
 
 WAITING_NAME = f"{PRODUCT}-waiting"
 """The name of a worker thread that only waits for another one."""
@@ -49,7 +53,8 @@ class AsyncPerformer:
         self._workers: set[asyncio.Task[None]] = set()
         self._waiting: dict[Fiber, asyncio.Task[Any]] = {}
         self._left: deque[tuple[Fiber, Any]] = deque()
-        self._is_hiring = False
+        self._hired = 0
+        self._batch = 1
         self._finished: asyncio.Future[None] | None = None
         self._streams: list[AsyncStream] = []
         self._cancelling: Callable[[], int] = int
@@ -59,8 +64,6 @@ class AsyncPerformer:
         """Perform one effect; raise what it raises."""
         kind = type(effect)
         if kind is CallTool:
-            if effect.begun is not None:
-                return await effect.begun
             await asyncio.sleep(0)
             return await InContext(effect.tool._call_fn_async(effect.argument), effect.context.copy())
         if kind is Invoke:
@@ -101,9 +104,10 @@ class AsyncPerformer:
     async def work(self, fibers: Fibers) -> None:
         """Perform what the fibers request until the first life ends.
 
-        A task of the run's own continues the lives and begins their effects. Only when it has to wait is another one made to go
-        on, so there is a task for each effect that waits, and none for those that do not. None of it happens in the
-        caller's task, so that whoever cancels the run and whatever a tool does to its task are not taken for each other.
+        A task of the run's own continues the lives and begins their effects. Only when it has to wait are others made to go
+        on, more at once while effects keep waiting, so there is a task for each effect that waits, and few for those that do
+        not. None of it happens in the caller's task, so that whoever cancels the run and whatever a tool does to its task are
+        not taken for each other.
         """
         self._finished = asyncio.get_running_loop().create_future()
         self._hire(fibers)
@@ -119,19 +123,27 @@ class AsyncPerformer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hire(self, fibers: Fibers) -> None:
-        self._is_hiring = True
-        self._workers.add(asyncio.get_running_loop().create_task(self._serve(fibers)))
+        create_task = asyncio.get_running_loop().create_task
+        self._workers.update(create_task(self._serve(fibers)) for _ in range(self._batch))
+        self._hired += self._batch
+        self._batch = min(2 * self._batch, LARGEST_BATCH)
 
     async def _serve(self, fibers: Fibers) -> None:
-        self._is_hiring = False
+        self._hired -= 1
         me: Any = asyncio.current_task()
         try:
-            while True:
-                # Of the task that calls tools now.
-                self._cancelling = me.cancelling
-                self._turn_ends = perf_counter() + TURN_SECONDS
-                if not await self._serve_one(fibers, me):
+            while (request := self._next_request(fibers, me)) is not None:
+                fiber, effect = request
+                self._waiting[fiber] = me
+                value, error = None, None
+                try:
+                    begun = getattr(effect, "begun", None)
+                    value = await (self.perform(effect) if begun is None else begun)
+                except BaseException as raised:
+                    error = unwrapped(raised)
+                if self._waiting.pop(fiber, None) is None:
                     break
+                fibers.resume(fiber, value, error)
         except BaseException as error:
             self._finish(error)
         finally:
@@ -139,32 +151,26 @@ class AsyncPerformer:
             if fibers.ended:
                 self._finish(None)
 
-    async def _serve_one(self, fibers: Fibers, me: asyncio.Task[Any]) -> bool:
-        """Perform the next request; return whether there was one and its outcome was wanted."""
-        request = self._left.popleft() if self._left else fibers.next_request()
-        while fibers.abandoned:
-            self._drop(fibers.abandoned.pop())
-        if request is None:
-            return False
-        fiber, effect = request
-        if fiber.closed:
-            return True
-        if me.cancelling() and getattr(effect, "begun", None) is None:
+    def _next_request(self, fibers: Fibers, me: asyncio.Task[Any]) -> tuple[Fiber, Any] | None:
+        """Return what this task is to perform next; while it does, others go on. None when there is nothing for it."""
+        # Of the task that calls tools now.
+        self._cancelling = me.cancelling
+        self._turn_ends = perf_counter() + TURN_SECONDS
+        request = None
+        while request is None or request[0].closed:
+            request = self._left.popleft() if self._left else fibers.next_request()
+            while fibers.abandoned:
+                self._drop(fibers.abandoned.pop())
+            if request is None:
+                self._batch = 1
+                return None
+        if me.cancelling() and getattr(request[1], "begun", None) is None:
             self._left.append(request)
             self._hire(fibers)
-            return False
-        if fibers.ready and not self._is_hiring:
+            return None
+        if fibers.ready and not self._hired:
             self._hire(fibers)
-        self._waiting[fiber] = me
-        value, error = None, None
-        try:
-            value = await self.perform(effect)
-        except BaseException as raised:
-            error = unwrapped(raised)
-        if self._waiting.pop(fiber, None) is None:
-            return False
-        fibers.resume(fiber, value, error)
-        return True
+        return request
 
     def _drop(self, fiber: Fiber) -> None:
         """Cancel what a fiber waits for; `close` waits for it to end."""
@@ -217,7 +223,7 @@ class SyncPerformer:
         self._loop: BackgroundLoop | None = None
         self._loop_lock = threading.Lock()
         self._started: dict[Fiber, Job | Ticket | None] = {}
-        self._outcomes: queue.SimpleQueue[tuple[Fiber, Any, BaseException | None]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._alarms: list[tuple[float, int, Fiber]] = []
         self._counter = count()
         self._streams: list[SyncStream] = []
@@ -268,8 +274,7 @@ class SyncPerformer:
                 continue
             for fiber, effect in wanted:
                 self._start(fiber, effect)
-            fiber, value, error = self._next()
-            fibers.resume(fiber, value, error if error is None else unwrapped(error))
+            self._take_outcomes(fibers)
 
     def close(self) -> None:
         """Give up on everything that still runs, and close the background loop."""
@@ -304,20 +309,27 @@ class SyncPerformer:
         else:
             done(*outcome_of(partial(self.perform, effect)))
 
-    def _next(self) -> tuple[Fiber, Any, BaseException | None]:
-        """Wait for the first started effect that ends; return its fiber, value and error."""
-        while True:
-            timeout = self._alarms[0][0] - time.monotonic() if self._alarms else None
-            if timeout is not None and timeout <= 0:
-                fiber, value, error = heapq.heappop(self._alarms)[2], None, None
-            else:
-                try:
-                    limit = None if timeout is None else min(timeout, LONGEST_WAIT)
-                    fiber, value, error = self._outcomes.get(timeout=limit)
-                except queue.Empty:
-                    continue
+    def _take_outcomes(self, fibers: Fibers) -> None:
+        """Wait until a started effect ends, and resume its fiber and those of all that have ended by then."""
+        is_waiting = True
+        while is_waiting or not self._outcomes.empty():
+            fiber, value, error = self._next()
+            # Nobody waits any more for what was dropped.
             if self._started.pop(fiber, self) is not self:
-                return fiber, value, error
+                fibers.resume(fiber, value, error if error is None else unwrapped(error))
+                is_waiting = False
+
+    def _next(self) -> Ended:
+        """Wait for the next effect that ends, or alarm that goes off."""
+        while self._alarms:
+            timeout = self._alarms[0][0] - time.monotonic()
+            if timeout <= 0:
+                return heapq.heappop(self._alarms)[2], None, None
+            try:
+                return self._outcomes.get(timeout=min(timeout, LONGEST_WAIT))
+            except queue.Empty:
+                continue
+        return self._outcomes.get()
 
     def _drop(self, fiber: Fiber) -> None:
         """Give up on what a fiber waits for: a coroutine is cancelled, a thread is left alone and its outcome dropped."""

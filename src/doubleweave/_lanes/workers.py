@@ -48,7 +48,8 @@ class WorkerPool:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[queue.SimpleQueue[Job]] = []
+        self._idle = 0
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._busy = 0
         self._local = threading.local()
@@ -62,9 +63,11 @@ class WorkerPool:
                 return job
             self._busy += 1
             job.running = True
-            inbox = self._idle.pop() if self._idle else None
-        if inbox is not None:
-            inbox.put(job)
+            is_expected = self._idle > 0
+            if is_expected:
+                self._idle -= 1
+        if is_expected:
+            self._jobs.put(job)
         else:
             self._start_worker(job)
         return job
@@ -103,19 +106,18 @@ class WorkerPool:
     def _work(self, first: Job) -> None:
         self._local.is_worker = True
         thread = threading.current_thread()
-        inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         job: Job | None = first
         while job is not None:
             thread.name = job.name
             value, error = outcome_of(job.function)
             thread.name = IDLE_NAME
-            job = self._finish(job, value, error, inbox)
+            job = self._finish(job, value, error)
             # Nothing of a job may live on in an idle thread.
             value = error = None
             if job is None:
-                job = self._wait(inbox)
+                job = self._wait()
 
-    def _finish(self, job: Job, value: Any, error: BaseException | None, inbox: "queue.SimpleQueue[Job]") -> Job | None:
+    def _finish(self, job: Job, value: Any, error: BaseException | None) -> Job | None:
         with self._lock:
             wanted = not job.abandoned
             job.running = False
@@ -123,19 +125,19 @@ class WorkerPool:
                 self._busy -= 1
             successor = self._next_waiting()
             if successor is None:
-                self._idle.append(inbox)
+                self._idle += 1
         if wanted:
             job.done(value, error)
         return successor
 
-    def _wait(self, inbox: "queue.SimpleQueue[Job]") -> Job | None:
+    def _wait(self) -> Job | None:
         while True:
             try:
-                return inbox.get(timeout=IDLE_SECONDS)
+                return self._jobs.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    if inbox in self._idle:
-                        self._idle.remove(inbox)
+                    if self._idle:
+                        self._idle -= 1
                         return None
 
 

@@ -135,7 +135,7 @@ class Fork:
 
 
 class Join:
-    """Wait until one of the forked lives has ended; the outcome is `(tag, value, error)`."""
+    """Wait until forked lives have ended; the outcome is a list of `(tag, value, error)`, in the order of their ends."""
 
     __slots__ = ()
 

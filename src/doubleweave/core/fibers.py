@@ -16,7 +16,7 @@ class Fiber:
         self.life = life
         self.parent = parent
         self.tag = tag
-        self.children: deque[tuple[int, Any, BaseException | None]] = deque()
+        self.children: list[tuple[int, Any, BaseException | None]] = []
         self.joining = False
         self.closed = False
 
@@ -94,11 +94,14 @@ class Fibers:
             return self._take(child, effect.effect)
         if effect is not JOIN:
             return fiber, effect
+        fiber.joining = not fiber.children
         if fiber.children:
-            self._ready.append((fiber, fiber.children.popleft(), None))
-        else:
-            fiber.joining = True
+            self._join(fiber)
         return None
+
+    def _join(self, fiber: Fiber) -> None:
+        ended, fiber.children = fiber.children, []
+        self._ready.append((fiber, ended, None))
 
     def _end(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
         fiber.closed = True
@@ -109,4 +112,4 @@ class Fibers:
         parent.children.append((fiber.tag, value, error))
         if parent.joining:
             parent.joining = False
-            self._ready.append((parent, parent.children.popleft(), None))
+            self._join(parent)

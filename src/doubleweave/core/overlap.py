@@ -44,6 +44,7 @@ def side_by_side(run: Run) -> Life[bool]:
         return start
     board, limit = _Board(run, start.outputs), run.policies.max_step_concurrency
     running: dict[int, Fiber] = {}
+    ended: list[Any]
     try:
         yield Fork(start.life, board.committed, start.effect, running)
         while True:
@@ -58,23 +59,25 @@ def side_by_side(run: Run) -> Life[bool]:
                 try:
                     effect = next(life)
                 except StopIteration as stop:
-                    outcome, error = stop.value, None
+                    ended = [(index, stop.value, None)]
                 except BaseException as raised:
-                    outcome, error = None, raised
+                    ended = [(index, None, raised)]
                 else:
                     yield Fork(life, index, effect, running)
                     continue
             elif running:
-                index, outcome, error = yield JOIN
-                del running[index]
+                ended = yield JOIN
             else:
                 return board.verdict()
-            if error is None:
-                board.finished(index, outcome)
-                if run.hooks.step_end:
-                    run.step_ended(outcome)
-            else:
-                board.raised(index, error)
+            for index, outcome, error in ended:
+                # Not there is one that ended at once, or that was given up on and had ended by then.
+                running.pop(index, None)
+                if error is not None:
+                    board.raised(index, error)
+                elif index < board.first_error:
+                    board.finished(index, outcome)
+                    if run.hooks.step_end:
+                        run.step_ended(outcome)
             if board.first_error < len(run.plan.steps):
                 for later in [other for other in running if other > board.first_error]:
                     running.pop(later).close()
