@@ -174,7 +174,7 @@ def waits(awaited: Awaited) -> Iterator[Row]:
         ):
             run()
             bare()
-            pairs = [(seconds(run), seconds(bare)) for _ in range(5)]
+            pairs = [(seconds(run), seconds(bare)) for _ in range(PAIRS)]
             mine, theirs = (ideal / statistics.median(pair[side] for pair in pairs) for side in (0, 1))
             note = f"a bare {'pool' if lane == 'sync' else 'gather'}: {theirs:.2f}"
             yield Row(f"{count:,} waits of 20 ms, {concurrency:,} at once, {lane}", mine, "of ideal", gate, True, note)
