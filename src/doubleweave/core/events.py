@@ -12,6 +12,7 @@ from doubleweave.models.hooks import (
     StepEndContext,
     StepStartContext,
 )
+from doubleweave.models.trusted import trusted
 
 
 class EventCollector:
@@ -52,5 +53,11 @@ class EventCollector:
         self._pass_on("flow_end", ctx, result=ctx.result)
 
     def _pass_on(self, kind: FlowEventKind, ctx: Any, **fields: Any) -> None:
-        now, name, trace_id = self._now(), ctx.flow_name, ctx.trace_id
-        self._put(FlowEvent.model_construct(kind=kind, flow_name=name, trace_id=trace_id, timestamp=now, **fields))
+        given = {"kind": kind, "flow_name": ctx.flow_name, "trace_id": ctx.trace_id, "timestamp": self._now(), **fields}
+        # Events of a kind share it.
+        fields_set = _FIELDS_SET.get(kind) or _FIELDS_SET.setdefault(kind, set(given))
+        self._put(trusted(FlowEvent, {**_NOTHING, **given}, fields_set))
+
+
+_NOTHING = dict.fromkeys(FlowEvent.model_fields)
+_FIELDS_SET: dict[FlowEventKind, set[str]] = {}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from doubleweave.core.effects import Lane
 from doubleweave.core.hooks import Hook, call_hooks, hooks_of
 from doubleweave.core.merge import heeds_collisions
@@ -26,6 +28,7 @@ from doubleweave.models.hooks import (
 )
 from doubleweave.models.log_lines import text_of
 from doubleweave.models.records import ExecutionResult, Recorded, StepRecord, trusted_result
+from doubleweave.models.trusted import trusted_of
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class Run:
         "policies",
         "resumed",
         "scope",
+        "scope_of_hooks",
         "setup",
         "step_cache",
         "time",
@@ -113,7 +117,8 @@ class Run:
         self.policies = setup.policies
         self.flow = flow
         self.plan = plan
-        self.scope = request.scope
+        self.scope = scope = request.scope
+        self.scope_of_hooks = replace(scope, middleware=()) if scope.middleware else scope
         self.initial_input = dict(request.initial_input)
         self.deadline = request.deadline
         self.cancel_token = request.cancel_token
@@ -156,37 +161,35 @@ class Run:
         flow = self.flow
         logger.info("Flow '%s' START | version=%s | trace_id=%s", flow.name, flow.version, self.trace_id)
         if self.hooks.flow_start:
-            payload = FlowStartContext.model_construct(
-                trace_id=self.trace_id,
-                flow_name=flow.name,
+            self.tell(
+                self.hooks.flow_start,
+                FlowStartContext,
                 flow_version=flow.version,
                 initial_input=dict(self.initial_input),
                 started_at=self.flow_started_at,
                 total_steps=len(flow.steps),
             )
-            self.call_hooks(self.hooks.flow_start, payload)
 
     def step_started(self, step: PlannedStep, tool_name: str, inputs: dict[str, Any], started_at: Any) -> None:
         """Tell the hooks that a step starts."""
         if self.hooks.step_start:
-            payload = StepStartContext.model_construct(
-                trace_id=self.trace_id,
-                flow_name=self.flow.name,
+            self.tell(
+                self.hooks.step_start,
+                StepStartContext,
                 step_index=step.index,
                 tool_name=tool_name,
                 inputs=dict(inputs),
                 started_at=started_at,
             )
-            self.call_hooks(self.hooks.step_start, payload)
 
     def attempt_ended(
         self, index: int, tool_name: str, attempt: int, started: float, error: BaseException | None
     ) -> None:
         """Tell the hooks that a tool that may be retried was called, from `started` on, in seconds since the epoch."""
         if self.hooks.attempt_end:
-            payload = AttemptEndContext.model_construct(
-                trace_id=self.trace_id,
-                flow_name=self.flow.name,
+            self.tell(
+                self.hooks.attempt_end,
+                AttemptEndContext,
                 step_index=index,
                 tool_name=tool_name,
                 attempt=attempt,
@@ -195,30 +198,29 @@ class Run:
                 error_type=None if error is None else type(error).__name__,
                 error_message=None if error is None else text_of(error),
             )
-            self.call_hooks(self.hooks.attempt_end, payload)
 
     def step_ended(self, step: Recorded) -> None:
         """Tell the hooks that a step has ended."""
         if self.hooks.step_end:
-            payload = StepEndContext.model_construct(
-                trace_id=self.trace_id, flow_name=self.flow.name, step_record=step.record
-            )
-            self.call_hooks(self.hooks.step_end, payload)
+            self.tell(self.hooks.step_end, StepEndContext, step_record=step.record)
 
-    def call_hooks(self, listeners: tuple[Hook, ...], payload: Any) -> None:
+    def tell(self, listeners: tuple[Hook, ...], kind: type[BaseModel], **values: Any) -> None:
         """Call hooks in the context of the run: tools see what they set, and flows that they run inherit its scope.
 
         They do not inherit its own middleware, for they are not part of what the run does.
         """
+        payload = trusted_of(kind, trace_id=self.trace_id, flow_name=self.flow.name, **values)
         self.call_context.run(self._call_hooks, listeners, payload)
 
     def _call_hooks(self, listeners: tuple[Hook, ...], payload: Any) -> None:
-        token = CURRENT_SCOPE.set(replace(self.scope, middleware=())) if self.scope.middleware else None
+        if self.scope_of_hooks is self.scope:
+            call_hooks(listeners, payload)
+            return
+        token = CURRENT_SCOPE.set(self.scope_of_hooks)
         try:
             call_hooks(listeners, payload)
         finally:
-            if token is not None:
-                CURRENT_SCOPE.reset(token)
+            CURRENT_SCOPE.reset(token)
 
     def check_cancelled(self, next_index: int) -> None:
         """End the run when its deadline has passed or its token is set.
@@ -326,8 +328,7 @@ class Run:
             level, "Flow '%s' %s | records=%d | trace_id=%s", self.flow.name, outcome, len(self.log), self.trace_id
         )
         if self.hooks.flow_end:
-            payload = FlowEndContext.model_construct(trace_id=self.trace_id, flow_name=self.flow.name, result=result)
-            self.call_hooks(self.hooks.flow_end, payload)
+            self.tell(self.hooks.flow_end, FlowEndContext, result=result)
 
 
 def _tool_records(result: ExecutionResult) -> int:

@@ -176,14 +176,13 @@ def _stream(draft: Draft, tool: ToolBase) -> Life[dict[str, Any]]:
             if chunk.is_final:
                 outputs = chunk.data
             if run.hooks.step_chunk:
-                payload = StepChunkContext.model_construct(
-                    trace_id=run.trace_id,
-                    flow_name=run.flow.name,
+                run.tell(
+                    run.hooks.step_chunk,
+                    StepChunkContext,
                     step_index=draft.step.index,
                     tool_name=draft.tool_name,
                     chunk=chunk,
                 )
-                run.call_hooks(run.hooks.step_chunk, payload)
         return outputs
     finally:
         if opening.stream is not None:

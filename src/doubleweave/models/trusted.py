@@ -29,3 +29,8 @@ def trusted(cls: type[Model], values: dict[str, Any], fields_set: set[str]) -> M
     _set_extra(instance, None)
     _set_private(instance, None)
     return instance
+
+
+def trusted_of(cls: type[Model], **values: Any) -> Model:
+    """Return the instance of `cls` with these values, for every field one."""
+    return trusted(cls, values, set(values))
