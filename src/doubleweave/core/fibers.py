@@ -50,10 +50,29 @@ class Fibers:
 
     def next_request(self) -> tuple[Fiber, Any] | None:
         """Continue lives until one wants something of the lane; None when all of them wait, or the first one has ended."""
-        request = None
-        while request is None and self._ready and not self.ended:
-            request = self._continue(*self._ready.popleft())
-        return request
+        ready = self._ready
+        while ready and not self.ended:
+            fiber, value, error = ready.popleft()
+            if fiber.closed:
+                continue
+            try:
+                effect = fiber.life.send(value) if error is None else fiber.life.throw(error)
+            except StopIteration as stop:
+                self._end(fiber, stop.value, None)
+                continue
+            except BaseException as raised:
+                self._end(fiber, None, raised)
+                continue
+            while type(effect) is Fork:
+                child = effect.running[effect.tag] = Fiber(self, effect.life, fiber, effect.tag)
+                ready.append((fiber, None, None))
+                fiber, effect = child, effect.effect
+            if effect is not JOIN:
+                return fiber, effect
+            fiber.joining = not fiber.children
+            if fiber.children:
+                self._join(fiber)
+        return None
 
     def resume(self, fiber: Fiber, value: Any, error: BaseException | None) -> None:
         """Tell a fiber the outcome of its effect."""
@@ -64,7 +83,8 @@ class Fibers:
         if self.ended:
             raise error
         self._ready.clear()
-        self._continue(self._root, None, error)
+        self._ready.append((self._root, None, error))
+        self.next_request()
         if not self.ended:
             raise RuntimeError("a run went on after it was interrupted")
 
@@ -73,31 +93,6 @@ class Fibers:
         if self._error is not None:
             raise self._error
         return self._value
-
-    def _continue(self, fiber: Fiber, value: Any, error: BaseException | None) -> tuple[Fiber, Any] | None:
-        if fiber.closed:
-            return None
-        try:
-            effect = fiber.life.send(value) if error is None else fiber.life.throw(error)
-        except StopIteration as stop:
-            self._end(fiber, stop.value, None)
-        except BaseException as raised:
-            self._end(fiber, None, raised)
-        else:
-            return self._take(fiber, effect)
-        return None
-
-    def _take(self, fiber: Fiber, effect: Any) -> tuple[Fiber, Any] | None:
-        if type(effect) is Fork:
-            child = effect.running[effect.tag] = Fiber(self, effect.life, fiber, effect.tag)
-            self._ready.append((fiber, None, None))
-            return self._take(child, effect.effect)
-        if effect is not JOIN:
-            return fiber, effect
-        fiber.joining = not fiber.children
-        if fiber.children:
-            self._join(fiber)
-        return None
 
     def _join(self, fiber: Fiber) -> None:
         ended, fiber.children = fiber.children, []

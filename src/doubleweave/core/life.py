@@ -25,7 +25,7 @@ def life_of_run(setup: Setup, request: Request, lane: Lane) -> Life[ExecutionRes
     Raises before any hook: `FlowNotFoundError`, `FlowStatusError`, `FlowCompositionError`, `DAGDefinitionError`.
     Whatever is raised later leaves the run after `on_flow_end` has been told the partial result.
     """
-    return (yield from life_of(_enter(setup, request, lane)))
+    return life_of(_enter(setup, request, lane))
 
 
 def life_of(run: Run) -> Life[ExecutionResult]:

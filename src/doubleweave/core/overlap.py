@@ -174,7 +174,7 @@ class _Board:
             self._arrived[step.level].update(self._projected[index])
             if step.branches:
                 self._undecided.add(index)
-            else:
+            elif step.awaited_by:
                 self._settle(index)
             if index in self._forecast.readers:
                 self._release(self._forecast.readers[index])
