@@ -137,8 +137,7 @@ class AsyncPerformer:
                 self._waiting[fiber] = me
                 value, error = None, None
                 try:
-                    begun = getattr(effect, "begun", None)
-                    value = await (self.perform(effect) if begun is None else begun)
+                    value = await (getattr(effect, "begun", None) or self.perform(effect))
                 except BaseException as raised:
                     error = unwrapped(raised)
                 if self._waiting.pop(fiber, None) is None:

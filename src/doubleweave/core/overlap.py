@@ -13,7 +13,7 @@ from doubleweave.core.plan import PlannedStep
 from doubleweave.core.run import Run
 from doubleweave.core.schedule import (
     Waiting,
-    add_outputs,
+    as_collision,
     as_failure,
     deactivate_others,
     is_skipped,
@@ -303,14 +303,19 @@ class _Board:
         """Take the next step in flat order, which is done, into the log, if it can be; return whether the run goes on."""
         index = self.committed
         outcome = self._outcomes[index]
-        if self._failed or index in self._errors or index in self._undecided:
+        cancelled = self._cancelled is not None and index >= self._cancelled[0]
+        if self._failed or cancelled or index in self._errors or index in self._undecided:
             return False
         step = self._steps[index]
         # Nothing of a level was started when all of it is skipped, so it may still have to be entered here.
-        if self._run.cancellable and (self._is_cancelled_before(index) or not self._may_enter(step.level)):
+        if self._run.cancellable and not self._may_enter(step.level):
             return False
         if outcome.success:
-            outcome = add_outputs(self._run, step, outcome, self._projected[index], self._level_outputs)
+            projected = self._projected[index]
+            if self._level_outputs.keys().isdisjoint(projected):
+                self._level_outputs.update(projected)
+            else:
+                outcome = as_collision(step, outcome, projected, self._level_outputs)
             if outcome.success and index in self._branch_errors:
                 outcome = as_failure(step, outcome, self._branch_errors[index])
         self._run.log.append(outcome)
@@ -322,9 +327,6 @@ class _Board:
         if self.committed == self._plan.levels[step.level].end:
             self._merge_level(step.level)
         return True
-
-    def _is_cancelled_before(self, index: int) -> bool:
-        return self._cancelled is not None and index >= self._cancelled[0]
 
     def _merge_level(self, number: int) -> None:
         try:

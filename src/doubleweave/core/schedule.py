@@ -104,8 +104,11 @@ def settle(run: Run, step: PlannedStep, outcome: Outcome, outputs: dict[str, Any
     try:
         if outcome.success:
             projected = project(step, outcome)
-            outcome = add_outputs(run, step, outcome, projected, outputs)
-            if outcome.success and step.branches:
+            if outputs.keys().isdisjoint(projected):
+                outputs.update(projected)
+            else:
+                outcome = as_collision(step, outcome, projected, outputs)
+            if step.branches and outcome.success:
                 outcome = _branch(run, step, outcome, {**run.context, **outputs})
     finally:
         run.log.append(outcome)
@@ -129,18 +132,21 @@ def project(step: PlannedStep, outcome: Any) -> dict[str, Any]:
         OutputMappingError: The step's mapping names an output that is not there.
     """
     outputs: dict[str, Any] = outcome.outputs or {}
-    if step.output_mapping is None or outcome.skipped or not outcome.success:
+    mapping = step.output_mapping
+    if mapping is None or outcome.skipped or not outcome.success:
         return outputs
-    return apply_output_mapping(outputs, step.output_mapping, tool_name=outcome.tool_name, step_index=step.index)
+    projected = {}
+    try:
+        # What `apply_output_mapping` does, without the call.
+        for key, source in mapping.items():
+            projected[key] = outputs[source]
+    except KeyError:
+        return apply_output_mapping(outputs, mapping, tool_name=outcome.tool_name, step_index=step.index)
+    return projected
 
 
-def add_outputs(
-    run: Run, step: PlannedStep, outcome: Outcome, projected: dict[str, Any], outputs: dict[str, Any]
-) -> Outcome:
-    """Add a step's projected outputs to those of its level; a key that a sibling wrote before fails the step."""
-    if outputs.keys().isdisjoint(projected):
-        outputs.update(projected)
-        return outcome
+def as_collision(step: PlannedStep, outcome: Outcome, projected: dict[str, Any], outputs: dict[str, Any]) -> Settled:
+    """Return the outcome of a step that writes a key which is among the outputs of its level: it has failed."""
     taken = next(key for key in projected if key in outputs)
     detail = (
         f"step '{step.step_id}' writes the key {taken!r}, which another step of the same level has written. "
