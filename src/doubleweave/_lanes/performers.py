@@ -53,8 +53,7 @@ class AsyncPerformer:
         self._workers: set[asyncio.Task[None]] = set()
         self._waiting: dict[Fiber, asyncio.Task[Any]] = {}
         self._left: deque[tuple[Fiber, Any]] = deque()
-        self._hired = 0
-        self._batch = 1
+        self._hired, self._batch = 0, 1
         self._finished: asyncio.Future[None] | None = None
         self._streams: list[AsyncStream] = []
         self._cancelling: Callable[[], int] = int

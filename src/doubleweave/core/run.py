@@ -79,6 +79,7 @@ class Run:
         "deactivated",
         "deadline",
         "decisions",
+        "defers",
         "earlier_log",
         "ended",
         "first_context",
@@ -139,6 +140,7 @@ class Run:
         self.first_context = start.context.copy()
         self.merged: list[dict[str, Any]] = []
         self.kept: list[Recorded] = []
+        self.defers: bool | None = None
         self.step_cache = setup.policies.step_cache if writes and not request.scope.replay else None
         self.logs_steps = logger.isEnabledFor(logging.INFO)
         # Nobody wants to know what the context is made of, so that a merge is one update of a dict.

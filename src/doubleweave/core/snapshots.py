@@ -19,12 +19,10 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
     kept, earlier = run.kept, run.earlier_log
     # The log itself holds what the result will show, which is the caller's to change.
     kept += [step.kept() for step in run.log[len(kept) :]]
-    records = len(kept)
+    records, hashes = len(kept), run.tool_schema_hashes()
     first_context, merged, merges = run.first_context, run.merged, len(run.merged)
-    done = level.number + 1
-    is_dag = run.plan.is_dag
+    done, is_dag = level.number + 1, run.plan.is_dag
     flow, trace_id, started_at, initial_input = run.flow, run.trace_id, run.flow_started_at, run.initial_input
-    hashes = run.tool_schema_hashes()
 
     def snapshot() -> ExecutionSnapshot:
         context = first_context.copy()
@@ -49,7 +47,9 @@ def take_snapshot(run: Run, level: Level) -> Callable[[], ExecutionSnapshot]:
 def save_snapshot(run: Run, snapshot: Callable[[], ExecutionSnapshot]) -> Life[None]:
     """Hand a snapshot to the checkpointer; whatever that raises leaves the run."""
     store: Any = run.checkpointer
-    if _defers(store):
+    if run.defers is None:
+        run.defers = _defers(store)
+    if run.defers:
         yield from call_store(run.call_context, store, "save_deferred", run.trace_id, snapshot)
     else:
         yield from call_store(run.call_context, store, "save", snapshot())
@@ -58,10 +58,9 @@ def save_snapshot(run: Run, snapshot: Callable[[], ExecutionSnapshot]) -> Life[N
 def _defers(store: Any) -> bool:
     """Say whether a store's `save_deferred` goes with its `save`: neither a subclass nor the instance has another `save`."""
     cls = type(store)
-    for owner in cls.__mro__:
-        if "save_deferred" in owner.__dict__:
-            return cls.save is owner.__dict__.get("save") and "save" not in getattr(store, "__dict__", ())
-    return False
+    owner = next((owner for owner in cls.__mro__ if "save_deferred" in owner.__dict__), None)
+    of_instance = "save" in getattr(store, "__dict__", ())
+    return owner is not None and not of_instance and cls.save is owner.__dict__.get("save")
 
 
 def forget_snapshot(run: Run) -> Life[None]:
