@@ -23,7 +23,7 @@ import bench_instructions
 from bench_flows import X, chain_of, dag_of, executor_for
 from doubleweave import BaseMiddleware, FileCheckpointer, InMemoryCheckpointer, InMemoryStepCache, StepRecord
 
-PAIRS = 9
+PAIRS = 15
 WAIT_SECONDS = 0.02
 DOCUMENT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 
