@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from time import perf_counter
 from typing import Any
 
@@ -259,20 +259,27 @@ class SyncPerformer:
 
     def work(self, fibers: Fibers) -> None:
         """Perform what the fibers request until the first life ends; a lone request is performed on the spot."""
+        # Two tell whether there is one alone.
+        at_most: int | None = 2
         while True:
-            requests = list(iter(fibers.next_request, None))
+            requests = list(islice(iter(fibers.next_request, None), at_most))
             while fibers.abandoned:
                 self._drop(fibers.abandoned.pop())
             if fibers.ended:
                 return
             wanted = [(fiber, effect) for fiber, effect in requests if not fiber.closed]
-            if len(wanted) == 1 and not self._started:
+            if len(wanted) == 1 and not self._started and not fibers.ready:
                 fiber, effect = wanted[0]
                 fibers.resume(fiber, *outcome_of(partial(self.perform, effect)))
                 continue
             for fiber, effect in wanted:
                 self._start(fiber, effect)
-            self._take_outcomes(fibers)
+            if fibers.ready:
+                # Their threads get a chance to begin before the others are prepared.
+                at_most = None
+                time.sleep(0)
+            else:
+                self._take_outcomes(fibers)
 
     def close(self) -> None:
         """Give up on everything that still runs, and close the background loop."""

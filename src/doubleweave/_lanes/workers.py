@@ -63,13 +63,11 @@ class WorkerPool:
                 return job
             self._busy += 1
             job.running = True
-            is_expected = self._idle > 0
-            if is_expected:
+            if self._idle:
                 self._idle -= 1
-        if is_expected:
-            self._jobs.put(job)
-        else:
-            self._start_worker(job)
+                self._jobs.put(job)
+                return job
+        self._start_worker(job)
         return job
 
     def forget(self, job: Job) -> None:

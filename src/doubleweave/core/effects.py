@@ -134,13 +134,8 @@ class Fork:
         self.running = running
 
 
-class Join:
-    """Wait until forked lives have ended; the outcome is a list of `(tag, value, error)`, in the order of their ends."""
-
-    __slots__ = ()
-
-
-JOIN = Join()
+JOIN: Any = object()
+"""Wait until forked lives have ended; the outcome is a list of `(tag, value, error)`, in the order of their ends."""
 
 
 class Carried(RuntimeError):
